@@ -1,0 +1,42 @@
+"""Random crop: a window of the network's size at a random place of the canvas.
+
+Padding by 4 pixels is the CIFAR augmentation of Deep Residual Learning (He et al., 2016), section 4.2.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch.nn import functional as F
+
+from sightline.augmentations import Batch
+from sightline.errors import RecipeError
+from sightline.randomness import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop:
+    """Cut a window of data.image_size at a random place."""
+
+    padding: int = 0
+    """Pixels of black added on every side first."""
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise RecipeError(f"augment.crop.padding must be at least 0, got {self.padding}.")
+
+    def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
+        """Images (B, 3, H, W) -> (B, 3, image_size, image_size). Targets stay."""
+        images = F.pad(batch.images, [self.padding] * 4)
+        height, width = images.shape[2:]
+        places = draws.uniform("crop", 2).double()
+        tops = (places[:, 0] * (height - image_size + 1)).long().to(images.device)  # (B,)
+        lefts = (places[:, 1] * (width - image_size + 1)).long().to(images.device)
+        span = torch.arange(image_size, device=images.device)
+        rows = (tops[:, None] + span)[:, None, :, None]  # (B, 1, image_size, 1)
+        columns = (lefts[:, None] + span)[:, None, None, :]  # (B, 1, 1, image_size)
+        batch_index = torch.arange(len(images), device=images.device)[:, None, None, None]
+        channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
+        return replace(batch, images=images[batch_index, channels, rows, columns])
+
+
+ENTRY = Crop

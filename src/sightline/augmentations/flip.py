@@ -1,0 +1,30 @@
+"""Horizontal flip: every second image, mirrored."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sightline.augmentations import Batch
+from sightline.errors import RecipeError
+from sightline.randomness import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip:
+    """Mirror images left to right."""
+
+    probability: float = 0.5
+    """How often an image is mirrored, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise RecipeError(f"augment.flip.probability must be 0 to 1, got {self.probability}.")
+
+    def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
+        """Shapes stay: images (B, 3, H, W), targets (B, K)."""
+        mirrored = (draws.uniform("flip") < self.probability).to(batch.images.device)  # (B, 1)
+        images = torch.where(mirrored[:, :, None, None], batch.images.flip(3), batch.images)
+        return replace(batch, images=images)
+
+
+ENTRY = Flip

@@ -1,0 +1,101 @@
+"""Bytes to an upright RGB image, in one stated way for training, evaluation and serving.
+
+Orientation: the EXIF tag is applied. Colour:
+
+| stored as                 | becomes RGB by                                              |
+|---------------------------|-------------------------------------------------------------|
+| grey, bilevel             | repeating the channel                                       |
+| palette                   | looking it up                                               |
+| alpha, transparent palette| compositing over white                                      |
+| CMYK, YCbCr, Lab, HSV     | Pillow's conversion                                         |
+| 16 bits a channel         | dividing by 257, so that 65535 becomes 255                  |
+| floating point            | refused: its range isn't stated in the file                 |
+
+An animation gives its first frame. The format is found from the content, never from the name.
+"""
+
+import struct
+import zlib
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sightline.errors import UnreadableImageError
+
+MAX_PIXELS = 89_478_485
+"""Larger images are refused unread: a few kilobytes can unpack to gigabytes. Pillow's own bound."""
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif .mpo".split()
+)
+"""What counts as an image by name when a folder is listed, in lower case."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
+"""Formats with a decoder inside Pillow; none of them starts another program (EPS would)."""
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
+"""What Pillow's decoders raise on damaged files."""
+
+
+def decode(content: bytes) -> Image.Image:
+    """The image as upright 8-bit RGB, from a file's bytes.
+
+    Raises UnreadableImageError with the reason when it can't be decoded or is larger than MAX_PIXELS.
+    """
+    return upright_rgb(open_image(content))
+
+
+def open_image(content: bytes) -> Image.Image:
+    """The decoded image in its stored mode and orientation. Raises UnreadableImageError."""
+    if not content:
+        raise UnreadableImageError("the file is empty")
+    try:
+        image = Image.open(BytesIO(content), formats=_FORMATS)
+        _check_size(image)
+        image.load()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image in a known format") from error
+    except MemoryError as error:
+        raise UnreadableImageError("too large for the memory") from error
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+    return image
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation and convert to 8-bit RGB (see the table above)."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image)
+    except _BROKEN as error:
+        raise UnreadableImageError(str(error)) from error
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableImageError(f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bits(image)
+    if image.mode == "F":
+        raise UnreadableImageError("floating-point pixels, whose range isn't stated in the file")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(background, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise UnreadableImageError("32-bit pixels, whose range isn't stated in the file")
+    grey = np.rint(values / 257).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

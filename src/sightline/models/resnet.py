@@ -1,0 +1,238 @@
+"""ResNet: layers learn what to add to their input, so that a hundred of them can be trained.
+
+Paper: Deep Residual Learning for Image Recognition (He et al., 2015), https://arxiv.org/abs/1512.03385
+Also: Wide Residual Networks (Zagoruyko and Komodakis, 2016), https://arxiv.org/abs/1605.07146, whose
+ImageNet form doubles the middle width of each bottleneck (section 3.3).
+
+Table 1 gives the ImageNet networks: a 7x7 stem, a max pool, four stages. Section 4.2 gives the CIFAR
+networks of 6n + 2 layers: a 3x3 stem, three stages of 16, 32 and 64 channels.
+
+Differs from the paper:
+- A bottleneck halves the resolution in its 3x3 convolution, not in its first 1x1 ("ResNet v1.5"), as
+  torchvision's published weights do.
+- `resnet18_cifar` and its like keep Table 1's stages under the CIFAR stem; the paper has no such form,
+  and courses call it ResNet-18 for CIFAR.
+
+Initialisation: He normal over the fan-out, batch norm at 1 and 0 (the paper's section 3.4 cites He et al. 2015).
+Shapes: B batch, C channels of the current stage, H and W its height and width.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.layers.drop_path import DropPath
+from sightline.models import Classifier, Family, Stage, Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """A row of Table 1, or of section 4.2."""
+
+    depths: tuple[int, ...]
+    """Blocks in each stage."""
+    bottleneck: bool = False
+    width: int = 64
+    """Channels of the first stage; each later stage doubles them."""
+    middle: float = 1.0
+    """Width of a bottleneck's 3x3 convolution, relative to the paper's."""
+    small_stem: bool = False
+    """A 3x3 convolution without max pool, for images of some 32 pixels."""
+    shortcut: Literal["projection", "pad"] = "projection"
+    """Where shapes change: a 1x1 convolution (option B), or striding and zero channels (option A, no parameters)."""
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut (Figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module, middle: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.drop_path = DropPath()
+        self.shortcut = shortcut
+        self.act2 = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C, H / stride, W / stride)."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.bn2(self.conv2(branch))
+        return self.act2(self.shortcut(x) + self.drop_path(branch))
+
+
+class Bottleneck(nn.Module):
+    """1x1 down, 3x3, 1x1 up to four times the channels, beside a shortcut (Figure 5, right)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module, middle: float) -> None:
+        super().__init__()
+        width = int(channels * middle)
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.act2 = nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(width, channels * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels * self.expansion)
+        self.drop_path = DropPath()
+        self.shortcut = shortcut
+        self.act3 = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, 4 C, H / stride, W / stride)."""
+        branch = self.act1(self.bn1(self.conv1(x)))
+        branch = self.act2(self.bn2(self.conv2(branch)))
+        branch = self.bn3(self.conv3(branch))
+        return self.act3(self.shortcut(x) + self.drop_path(branch))
+
+
+class PaddedShortcut(nn.Module):
+    """Option A: take every stride-th pixel and add channels of zeros; no parameters (section 3.3)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.added = out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride)."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
+
+
+class ResNet(Classifier):
+    """A stem, stages of residual blocks, a global average pool, a linear head."""
+
+    def __init__(self, config: ResNetConfig, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        kernel, stride, padding = (3, 1, 1) if config.small_stem else (7, 2, 3)
+        self.conv1 = nn.Conv2d(in_channels, config.width, kernel, stride, padding, bias=False)
+        self.bn1 = nn.BatchNorm2d(config.width)
+        self.act1 = nn.ReLU(inplace=True)
+        self.pool = nn.Identity() if config.small_stem else nn.MaxPool2d(3, 2, 1)
+        block = Bottleneck if config.bottleneck else BasicBlock
+        map_stride = 1 if config.small_stem else 4
+        channels = config.width
+        stages: list[Stage] = []
+        for index, depth in enumerate(config.depths):
+            stage_stride = 1 if index == 0 else 2
+            width = config.width * 2**index
+            blocks: list[nn.Module] = []
+            for position in range(depth):
+                block_stride = stage_stride if position == 0 else 1
+                shortcut = _shortcut(config, channels, width * block.expansion, block_stride)
+                blocks.append(block(channels, width, block_stride, shortcut, config.middle))
+                channels = width * block.expansion
+            self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
+            map_stride *= stage_stride
+            stages.append(Stage(f"layer{index + 1}", channels, map_stride))
+        self.stages = tuple(stages)
+        self.num_features = channels
+        self.head_dropout = nn.Dropout(0.0)
+        self.head = nn.Linear(channels, num_classes)
+        self.apply(_initialise)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> a map (B, C_i, H_i, W_i) after each stage."""
+        x = self.pool(self.act1(self.bn1(self.conv1(images))))
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            x = self.get_submodule(stage.name)(x)
+            maps.append(x)
+        return maps
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D), the last map's average."""
+        return self.feature_maps(images)[-1].mean((2, 3))
+
+
+def _shortcut(config: ResNetConfig, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    if config.shortcut == "pad":
+        return PaddedShortcut(in_channels, out_channels, stride)
+    convolution = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _fit(config: Any, image_size: int) -> tuple[Any, str]:
+    """Below 128 pixels Table 1's stem leaves the last stage under 4x4: use the CIFAR stem."""
+    if image_size >= 128 or config.small_stem:
+        return config, ""
+    return replace(config, small_stem=True), "a 3x3 stem of stride 1 without max pool replaces the 7x7 stem"
+
+
+def _cifar(layers: int, num_params: int, top1: float) -> Variant:
+    """Section 4.2: 6n + 2 layers, shortcuts without parameters. Table 6 gives the error rates."""
+    return Variant(
+        config=ResNetConfig(depths=((layers - 2) // 6,) * 3, width=16, small_stem=True, shortcut="pad"),
+        num_params=num_params,
+        top1=top1,
+        source="Table 6",
+        image_size=32,
+        num_classes=10,
+    )
+
+
+TORCHVISION = "torchvision IMAGENET1K_V1, its table of models"
+
+ENTRY = Family(
+    title="Deep Residual Learning for Image Recognition",
+    paper="https://arxiv.org/abs/1512.03385",
+    year=2015,
+    model=ResNet,
+    variants={
+        "resnet18": Variant(
+            config=ResNetConfig(depths=(2, 2, 2, 2)),
+            num_params=11_689_512, num_macs=1_814_000_000, top1=69.758, source=TORCHVISION,
+        ),
+        "resnet34": Variant(
+            config=ResNetConfig(depths=(3, 4, 6, 3)),
+            num_params=21_797_672, num_macs=3_664_000_000, top1=73.314, source=TORCHVISION,
+        ),
+        "resnet50": Variant(
+            config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True),
+            num_params=25_557_032, num_macs=4_089_000_000, top1=76.130, source=TORCHVISION,
+        ),
+        "resnet101": Variant(
+            config=ResNetConfig(depths=(3, 4, 23, 3), bottleneck=True),
+            num_params=44_549_160, num_macs=7_801_000_000, top1=77.374, source=TORCHVISION,
+        ),
+        "resnet152": Variant(
+            config=ResNetConfig(depths=(3, 8, 36, 3), bottleneck=True),
+            num_params=60_192_808, num_macs=11_514_000_000, top1=78.312, source=TORCHVISION,
+        ),
+        "wide_resnet50_2": Variant(
+            config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True, middle=2),
+            num_params=68_883_240, num_macs=11_398_000_000, top1=78.468, source=TORCHVISION,
+        ),
+        "wide_resnet101_2": Variant(
+            config=ResNetConfig(depths=(3, 4, 23, 3), bottleneck=True, middle=2),
+            num_params=126_886_696, num_macs=22_753_000_000, top1=78.848, source=TORCHVISION,
+        ),
+        "resnet18_cifar": Variant(
+            config=ResNetConfig(depths=(2, 2, 2, 2), small_stem=True),
+            num_params=11_173_962, image_size=32, num_classes=10,
+        ),
+        "resnet20": _cifar(20, 269_722, 91.25),
+        "resnet56": _cifar(56, 853_018, 93.03),
+    },
+    fit=_fit,
+    renamings={
+        "torchvision": ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "head.")),
+        "timm": ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "head.")),
+    },
+)

@@ -1,0 +1,95 @@
+"""Pixels to tensor: the same object in training, evaluation, export and serving.
+
+An image is resized so that its short side is `resize` pixels, and its centre of `image_size` squared
+is what a network sees in evaluation. Training sees the larger centre of `resize` squared, the canvas,
+and crops its own windows from it; the evaluation window is the canvas's own centre, pixel for pixel.
+Resizing whole and cropping afterwards is torchvision's order, so published weights see what they expect.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sightline.decode import upright_rgb
+from sightline.errors import RecipeError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LONGEST = 8
+"""Images whose sides differ by a larger factor are cut to their centre before resizing."""
+
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How an image becomes a network's input."""
+
+    image_size: int
+    """Side of the square a network sees, in pixels."""
+    resize: int
+    """Length of the short side after resizing, in pixels; at least image_size."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Pillow's antialiased filter of this name."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted from each channel (R, G, B) on the scale 0 to 1."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Each channel is divided by it afterwards."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.image_size <= self.resize:
+            raise RecipeError(
+                f"The image size ({self.image_size}) must be at least 1 and at most the resized side ({self.resize})."
+            )
+        if min(self.std) <= 0:
+            raise RecipeError(f"Every std must be greater than 0, got {self.std}.")
+
+    @property
+    def margin(self) -> int:
+        """Where the evaluation window begins in the canvas, from the top and from the left, in pixels."""
+        return round((self.resize - self.image_size) / 2)
+
+    def canvas(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(resize, resize, 3) uint8: the resized image's centre, for training crops."""
+        return self._centre(image, self.resize, offset=self.margin)
+
+    def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(image_size, image_size, 3) uint8: what the network sees, before normalisation."""
+        return self._centre(image, self.image_size, offset=0)
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device."""
+        mean = torch.tensor(self.mean, device=pixels.device).mul(255).view(1, 3, 1, 1)
+        scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().view(1, 3, 1, 1)
+        return (pixels.float() - mean) * scale
+
+    def tensor(self, image: Image.Image) -> Tensor:
+        """(3, image_size, image_size) float32, ready for a network, from an image in any mode."""
+        pixels = torch.from_numpy(self.pixels(upright_rgb(image)))
+        return self.normalize(pixels.permute(2, 0, 1)[None])[0]
+
+    def _trimmed(self, image: Image.Image) -> Image.Image:
+        """A strip more than LONGEST times as long as wide, cut to its centre: resized whole it could fill memory."""
+        longest = LONGEST * min(image.size)
+        if max(image.size) <= longest:
+            return image
+        width, height = min(image.width, longest), min(image.height, longest)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+
+    def _centre(self, image: Image.Image, side: int, *, offset: int) -> NDArray[np.uint8]:
+        """(side, side, 3): the window that begins `offset` pixels before the evaluation window."""
+        image = self._trimmed(image)
+        short = min(image.size)
+        width, height = image.width * self.resize // short, image.height * self.resize // short
+        left = round((width - self.image_size) / 2) - offset
+        top = round((height - self.image_size) / 2) - offset
+        if image.size != (width, height):
+            image = image.resize((width, height), _RESAMPLE[self.interpolation])
+        return np.array(image.crop((left, top, left + side, top + side)), dtype=np.uint8)
