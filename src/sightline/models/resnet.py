@@ -5,13 +5,17 @@ Also: Wide Residual Networks (Zagoruyko and Komodakis, 2016), https://arxiv.org/
 ImageNet form doubles the middle width of each bottleneck (section 3.3).
 
 Table 1 gives the ImageNet networks: a 7x7 stem, a max pool, four stages. Section 4.2 gives the CIFAR
-networks of 6n + 2 layers: a 3x3 stem, three stages of 16, 32 and 64 channels.
+networks of 6n + 2 layers: a 3x3 stem, three stages of 16, 32 and 64 channels. The CIFAR networks' shortcuts
+have no parameters (option A), as in the paper; `resnet20_b` and its like have projections (option B).
+`plain18` and its like are the same networks without shortcuts: past some 20 layers they train worse the
+deeper they are (section 4.1), which is what the shortcuts are for.
 
 Differs from the paper:
 - A bottleneck halves the resolution in its 3x3 convolution, not in its first 1x1 ("ResNet v1.5"), as
   torchvision's published weights do.
 - `resnet18_cifar` and its like keep Table 1's stages under the CIFAR stem; the paper has no such form,
   and courses call it ResNet-18 for CIFAR.
+- Option A puts the channels of zeros behind the others; the paper leaves their place open.
 
 Initialisation: He normal over the fan-out, batch norm at 1 and 0 (the paper's section 3.4 cites He et al. 2015).
 Shapes: B batch, C channels of the current stage, H and W its height and width.
@@ -24,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.layers.drop_path import DropPath
-from sightline.models import Classifier, Family, Stage, Variant
+from sightline.models import Classifier, Family, Renaming, Stage, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +44,15 @@ class ResNetConfig:
     """Width of a bottleneck's 3x3 convolution, relative to the paper's."""
     small_stem: bool = False
     """A 3x3 convolution without max pool, for images of some 32 pixels."""
-    shortcut: Literal["projection", "pad"] = "projection"
-    """Where shapes change: a 1x1 convolution (option B), or striding and zero channels (option A, no parameters)."""
+    shortcut: Literal["projection", "pad", "none"] = "projection"
+    """Where shapes change: a 1x1 convolution (option B), or striding and channels of zeros (option A, no parameters).
+    "none" leaves out every shortcut: a plain network."""
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions beside a shortcut (Figure 5, left)."""
 
-    expansion = 1
-
-    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module, middle: float) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, shortcut: nn.Module) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -95,6 +98,19 @@ class Bottleneck(nn.Module):
         return self.act3(self.shortcut(x) + self.drop_path(branch))
 
 
+class PlainBlock(nn.Sequential):
+    """Two 3x3 convolutions with nothing beside them (Figure 3, middle)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.act1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.act2 = nn.ReLU(inplace=True)
+
+
 class PaddedShortcut(nn.Module):
     """Option A: take every stride-th pixel and add channels of zeros; no parameters (section 3.3)."""
 
@@ -118,19 +134,17 @@ class ResNet(Classifier):
         self.bn1 = nn.BatchNorm2d(config.width)
         self.act1 = nn.ReLU(inplace=True)
         self.pool = nn.Identity() if config.small_stem else nn.MaxPool2d(3, 2, 1)
-        block = Bottleneck if config.bottleneck else BasicBlock
         map_stride = 1 if config.small_stem else 4
         channels = config.width
+        expansion = Bottleneck.expansion if config.bottleneck else 1
         stages: list[Stage] = []
         for index, depth in enumerate(config.depths):
             stage_stride = 1 if index == 0 else 2
             width = config.width * 2**index
             blocks: list[nn.Module] = []
             for position in range(depth):
-                block_stride = stage_stride if position == 0 else 1
-                shortcut = _shortcut(config, channels, width * block.expansion, block_stride)
-                blocks.append(block(channels, width, block_stride, shortcut, config.middle))
-                channels = width * block.expansion
+                blocks.append(_block(config, channels, width, stage_stride if position == 0 else 1))
+                channels = width * expansion
             self.add_module(f"layer{index + 1}", nn.Sequential(*blocks))
             map_stride *= stage_stride
             stages.append(Stage(f"layer{index + 1}", channels, map_stride))
@@ -154,6 +168,15 @@ class ResNet(Classifier):
         return self.feature_maps(images)[-1].mean((2, 3))
 
 
+def _block(config: ResNetConfig, in_channels: int, channels: int, stride: int) -> nn.Module:
+    if config.shortcut == "none":
+        return PlainBlock(in_channels, channels, stride)
+    if config.bottleneck:
+        shortcut = _shortcut(config, in_channels, channels * Bottleneck.expansion, stride)
+        return Bottleneck(in_channels, channels, stride, shortcut, config.middle)
+    return BasicBlock(in_channels, channels, stride, _shortcut(config, in_channels, channels, stride))
+
+
 def _shortcut(config: ResNetConfig, in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
@@ -175,19 +198,43 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     return replace(config, small_stem=True), "a 3x3 stem of stride 1 without max pool replaces the 7x7 stem"
 
 
-def _cifar(layers: int, num_params: int, top1: float) -> Variant:
-    """Section 4.2: 6n + 2 layers, shortcuts without parameters. Table 6 gives the error rates."""
+def _imagenet(
+    depths: tuple[int, ...], num_params: int, num_macs: int, top1: float, *, bottleneck: bool = False, middle: float = 1
+) -> Variant:
+    """Table 1, with the figures of torchvision's first published weights."""
     return Variant(
-        config=ResNetConfig(depths=((layers - 2) // 6,) * 3, width=16, small_stem=True, shortcut="pad"),
+        config=ResNetConfig(depths=depths, bottleneck=bottleneck, middle=middle),
+        num_params=num_params,
+        num_macs=num_macs,
+        top1=top1,
+        source="torchvision IMAGENET1K_V1, its table of models",
+    )
+
+
+def _cifar(
+    layers: int, num_params: int, *, top1: float | None = None, shortcut: Literal["projection", "pad", "none"] = "pad"
+) -> Variant:
+    """Section 4.2: 6n + 2 layers. Table 6 gives the error rates with option A."""
+    return Variant(
+        config=ResNetConfig(depths=((layers - 2) // 6,) * 3, width=16, small_stem=True, shortcut=shortcut),
         num_params=num_params,
         top1=top1,
-        source="Table 6",
+        source="" if top1 is None else "Table 6",
         image_size=32,
         num_classes=10,
     )
 
 
-TORCHVISION = "torchvision IMAGENET1K_V1, its table of models"
+def _plain(depths: tuple[int, ...], num_params: int, top1: float) -> Variant:
+    return Variant(
+        config=ResNetConfig(depths=depths, shortcut="none"),
+        num_params=num_params,
+        top1=top1,
+        source="Table 2, ten crops",
+    )
+
+
+_RENAMING: Renaming = ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "head."))
 
 ENTRY = Family(
     title="Deep Residual Learning for Image Recognition",
@@ -195,44 +242,36 @@ ENTRY = Family(
     year=2015,
     model=ResNet,
     variants={
-        "resnet18": Variant(
-            config=ResNetConfig(depths=(2, 2, 2, 2)),
-            num_params=11_689_512, num_macs=1_814_000_000, top1=69.758, source=TORCHVISION,
-        ),
-        "resnet34": Variant(
-            config=ResNetConfig(depths=(3, 4, 6, 3)),
-            num_params=21_797_672, num_macs=3_664_000_000, top1=73.314, source=TORCHVISION,
-        ),
-        "resnet50": Variant(
-            config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True),
-            num_params=25_557_032, num_macs=4_089_000_000, top1=76.130, source=TORCHVISION,
-        ),
-        "resnet101": Variant(
-            config=ResNetConfig(depths=(3, 4, 23, 3), bottleneck=True),
-            num_params=44_549_160, num_macs=7_801_000_000, top1=77.374, source=TORCHVISION,
-        ),
-        "resnet152": Variant(
-            config=ResNetConfig(depths=(3, 8, 36, 3), bottleneck=True),
-            num_params=60_192_808, num_macs=11_514_000_000, top1=78.312, source=TORCHVISION,
-        ),
-        "wide_resnet50_2": Variant(
-            config=ResNetConfig(depths=(3, 4, 6, 3), bottleneck=True, middle=2),
-            num_params=68_883_240, num_macs=11_398_000_000, top1=78.468, source=TORCHVISION,
-        ),
-        "wide_resnet101_2": Variant(
-            config=ResNetConfig(depths=(3, 4, 23, 3), bottleneck=True, middle=2),
-            num_params=126_886_696, num_macs=22_753_000_000, top1=78.848, source=TORCHVISION,
-        ),
+        "resnet18": _imagenet((2, 2, 2, 2), 11_689_512, 1_814_000_000, 69.758),
+        "resnet34": _imagenet((3, 4, 6, 3), 21_797_672, 3_664_000_000, 73.314),
+        "resnet50": _imagenet((3, 4, 6, 3), 25_557_032, 4_089_000_000, 76.130, bottleneck=True),
+        "resnet101": _imagenet((3, 4, 23, 3), 44_549_160, 7_801_000_000, 77.374, bottleneck=True),
+        "resnet152": _imagenet((3, 8, 36, 3), 60_192_808, 11_514_000_000, 78.312, bottleneck=True),
+        "wide_resnet50_2": _imagenet((3, 4, 6, 3), 68_883_240, 11_398_000_000, 78.468, bottleneck=True, middle=2),
+        "wide_resnet101_2": _imagenet((3, 4, 23, 3), 126_886_696, 22_753_000_000, 78.848, bottleneck=True, middle=2),
+        "plain18": _plain((2, 2, 2, 2), 11_515_688, 72.06),
+        "plain34": _plain((3, 4, 6, 3), 21_623_848, 71.46),
         "resnet18_cifar": Variant(
             config=ResNetConfig(depths=(2, 2, 2, 2), small_stem=True),
-            num_params=11_173_962, image_size=32, num_classes=10,
+            num_params=11_173_962,
+            image_size=32,
+            num_classes=10,
         ),
-        "resnet20": _cifar(20, 269_722, 91.25),
-        "resnet56": _cifar(56, 853_018, 93.03),
+        "resnet20": _cifar(20, 269_722, top1=91.25),
+        "resnet32": _cifar(32, 464_154, top1=92.49),
+        "resnet44": _cifar(44, 658_586, top1=92.83),
+        "resnet56": _cifar(56, 853_018, top1=93.03),
+        "resnet110": _cifar(110, 1_727_962, top1=93.57),
+        "resnet20_b": _cifar(20, 272_474, shortcut="projection"),
+        "resnet32_b": _cifar(32, 466_906, shortcut="projection"),
+        "resnet44_b": _cifar(44, 661_338, shortcut="projection"),
+        "resnet56_b": _cifar(56, 855_770, shortcut="projection"),
+        "resnet110_b": _cifar(110, 1_730_714, shortcut="projection"),
+        "plain20": _cifar(20, 269_722, shortcut="none"),
+        "plain32": _cifar(32, 464_154, shortcut="none"),
+        "plain44": _cifar(44, 658_586, shortcut="none"),
+        "plain56": _cifar(56, 853_018, shortcut="none"),
     },
     fit=_fit,
-    renamings={
-        "torchvision": ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "head.")),
-        "timm": ((r"\.downsample\.", ".shortcut."), (r"^fc\.", "head.")),
-    },
+    renamings={"torchvision": _RENAMING, "timm": _RENAMING},
 )
