@@ -27,7 +27,8 @@ MAX_PIXELS = 89_478_485
 """Larger images are refused unread: a few kilobytes can unpack to gigabytes. Pillow's own bound."""
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .jp2 .avif .mpo".split()
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+    | {".ppm", ".pgm", ".pbm", ".jp2", ".avif", ".mpo"}
 )
 """What counts as an image by name when a folder is listed, in lower case."""
 

@@ -118,7 +118,9 @@ class OptimConfig:
             setting = "optim.nesterov" if self.nesterov else "optim.momentum"
             raise RecipeError(f"{setting} is SGD's; optim.name is 'adamw', which would ignore it. Remove one of them.")
         if self.nesterov and self.momentum == 0:
-            raise RecipeError("optim.nesterov needs optim.momentum greater than 0: there is nothing to look ahead along.")
+            raise RecipeError(
+                "optim.nesterov needs optim.momentum greater than 0: there is nothing to look ahead along."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +139,8 @@ class LossConfig:
 class TrainConfig:
     """How the run goes."""
 
-    precision: Literal["32", "bf16", "16"] = "32"
-    """Bits of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
     """Keep images and kernels with the channel innermost, which convolutions like; no change but in rounding."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

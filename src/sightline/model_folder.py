@@ -1,0 +1,186 @@
+"""One folder is the model: weights, architecture, classes, preprocessing, calibration, figures, provenance.
+
+`model.json` is written last, so a folder without one is a run that hasn't ended, never half a model.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sightline.errors import ModelError, SightlineError
+from sightline.files import whole_file, write_json
+from sightline.models import Classifier, create_model
+from sightline.preprocess import Preprocess
+
+FORMAT = 1
+"""Of model.json; it grows when an older reader would misunderstand a newer folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What `create_model` needs to build the network again."""
+
+    name: str
+    num_classes: int
+    image_size: int
+    dropout: float | None = None
+    drop_path: float | None = None
+    activation: str | None = None
+
+    def build(self) -> Classifier:
+        """The network with fresh weights. Raises ModelError."""
+        return create_model(**asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How logits become probabilities: softmax(logits / temperature)."""
+
+    temperature: float = 1.0
+    fitted_on: str = "nothing"
+    """The images it was fitted on, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a model came from."""
+
+    command: str
+    created: str
+    """Time of writing, UTC, ISO 8601."""
+    data: dict[str, Any]
+    """location, fingerprint, and images in each split."""
+    versions: dict[str, str]
+    parent: str | None = None
+    """The fingerprint of the model this one was derived from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What model.json holds."""
+
+    architecture: Architecture
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    calibration: Calibration
+    provenance: Provenance
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Measured, by split: accuracy with its interval and the like."""
+    weights_sha256: str = ""
+    """Of weights.safetensors; filled in when the folder is written."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model's answers: changes with the weights, classes, preprocessing or calibration alone."""
+        parts = asdict(self)
+        answers = {
+            key: parts[key] for key in ("architecture", "classes", "preprocess", "calibration", "weights_sha256")
+        }
+        return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on the disk."""
+
+    path: Path
+    spec: ModelSpec
+
+    @classmethod
+    def read(cls, path: str | Path) -> "ModelFolder":
+        """Open a model folder.
+
+        Raises ModelError when there is none, or when model.json is damaged or was changed by hand.
+        """
+        path = Path(path)
+        try:
+            content = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ModelError(_no_model(path)) from error
+        except OSError as error:
+            raise ModelError(f"{str(path / 'model.json')!r} can't be read: {error.strerror}.") from error
+        except ValueError as error:
+            raise ModelError(f"{str(path / 'model.json')!r} is damaged: {error}.") from error
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            found = content.get("format") if isinstance(content, dict) else None
+            raise ModelError(f"{str(path)!r} holds a model of format {found!r}; this version reads format {FORMAT}.")
+        try:
+            spec = TypeAdapter(ModelSpec).validate_json(json.dumps(content["spec"]), strict=True)
+        except (KeyError, ValidationError, SightlineError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{str(path / 'model.json')!r} is damaged: {reason}.") from error
+        if content.get("fingerprint") != spec.fingerprint:
+            raise ModelError(
+                f"{str(path / 'model.json')!r} was changed after it was written: its architecture, classes, "
+                "preprocessing or calibration no longer match its fingerprint."
+            )
+        return cls(path, spec)
+
+    @classmethod
+    def write(cls, path: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> "ModelFolder":
+        """Write weights and model.json, in this order, each whole or not at all. Raises SightlineError."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        (path / "model.json").unlink(missing_ok=True)  # never an old description beside new weights
+        with whole_file(path / "weights.safetensors") as aside:
+            _save(tensors, aside)
+            digest = _sha256(aside)
+        spec = replace(spec, weights_sha256=digest)
+        folder = cls(path, spec)
+        folder._write_spec()
+        return folder
+
+    def with_figures(self, figures: dict[str, Any]) -> "ModelFolder":
+        """The same model with these figures, stored."""
+        folder = ModelFolder(self.path, replace(self.spec, figures=figures))
+        folder._write_spec()
+        return folder
+
+    def model(self) -> Classifier:
+        """The network with its weights, in evaluation mode, on the CPU. Raises ModelError."""
+        path = self.path / "weights.safetensors"
+        try:
+            if _sha256(path) != self.spec.weights_sha256:
+                raise ModelError(f"{str(path)!r} is not the file that model.json describes: its sha256 differs.")
+            weights = load_file(path)
+        except OSError as error:
+            raise ModelError(f"{str(path)!r} can't be read: {error.strerror or error}.") from error
+        except SafetensorError as error:
+            raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
+        model = self.spec.architecture.build()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            name = self.spec.architecture.name
+            raise ModelError(f"{str(path)!r} does not hold the weights of {name!r}: the tensors differ.") from error
+        return model.eval()
+
+    def _write_spec(self) -> None:
+        content = {"format": FORMAT, "fingerprint": self.spec.fingerprint, "spec": asdict(self.spec)}
+        write_json(self.path / "model.json", content)
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:  # it wraps the operating system's error in words
+        raise OSError(str(error)) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _no_model(path: Path) -> str:
+    if not path.exists():
+        return f"There is no model folder {str(path)!r}."
+    if (path / "checkpoints").is_dir():
+        return f"{str(path)!r} holds a run that hasn't ended; `sightline train DATA --out {path} --resume` ends it."
+    return f"{str(path)!r} is no model folder: it has no model.json."

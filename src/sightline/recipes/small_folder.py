@@ -1,0 +1,15 @@
+"""Any folder of photos: the default recipe."""
+
+from sightline.augmentations.crop import Crop
+from sightline.augmentations.flip import Flip
+from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe
+
+ENTRY = Recipe(
+    epochs=20,
+    batch_size=32,
+    model=ModelConfig(name="resnet18"),
+    data=DataConfig(image_size=128, resize=146),
+    augment=(Crop(), Flip()),
+    loss=LossConfig(label_smoothing=0.1),
+    optim=OptimConfig(name="adamw", lr=1e-3, weight_decay=0.05, warmup_epochs=1),
+)

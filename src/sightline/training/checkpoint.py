@@ -1,0 +1,54 @@
+"""Checkpoints: tensors and plain values only, written whole, read with `weights_only=True`."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline.errors import ModelError
+from sightline.files import whole_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that a run needs to go on as if it had never stopped."""
+
+    recipe: str
+    """The recipe as YAML."""
+    data_fingerprint: str
+    progress: dict[str, Any]
+    """The place in the epoch and the sums so far."""
+    log: dict[str, Any]
+    """The rows of metrics.csv, the best look at the validation split, and how many followed it."""
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    """Of float16's loss scaling; empty for other precisions."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Raises SightlineError when it can't be written; an older one is left untouched then."""
+    with whole_file(path) as aside, aside.open("wb") as file:
+        try:
+            torch.save({"format": FORMAT} | vars(checkpoint), file)
+        except RuntimeError as error:  # torch hides the operating system's reason behind its own
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Raises ModelError when there is none or it is damaged."""
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise ModelError(f"There is nothing to resume: {str(path)!r} does not exist.") from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, ValueError, EOFError, LookupError) as error:
+        raise ModelError(f"The checkpoint {str(path)!r} is damaged, or no checkpoint at all.") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise ModelError(f"{str(path)!r} is no checkpoint of this version.")
+    return Checkpoint(**content)

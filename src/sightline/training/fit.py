@@ -1,0 +1,85 @@
+"""Lightning's Trainer, set up as a recipe says and kept quiet."""
+
+import logging
+import os
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import lightning
+import torch
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+
+from sightline.data.loader import Batches, TrainingOrder
+from sightline.errors import RecipeError
+from sightline.recipe import TrainConfig
+from sightline.training.checkpoint import Checkpoint
+from sightline.training.interruption import watch_for_interruption
+from sightline.training.progress_bar import ProgressBar
+from sightline.training.run import Run
+
+PRECISION = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint | None) -> bool:
+    """Train until the recipe's end; False when the user stopped it before.
+
+    `batches.order` is the whole run's TrainingOrder; what `checkpoint` has done is skipped.
+    Raises SightlineError when the loss is lost, an image can't be read or a checkpoint can't be written.
+    """
+    recipe = run.task.recipe
+    if checkpoint is not None:
+        run.resume(checkpoint)
+    if recipe.train.channels_last:
+        run.task.model.to(memory_format=torch.channels_last)
+    assert isinstance(batches.order, TrainingOrder)
+    remaining = replace(batches, order=replace(batches.order, start=run.task.progress.position))
+    if len(remaining) == 0 or run.log.stopped_early:
+        return True
+    with _quiet(), watch_for_interruption() as interrupted:
+        run.interrupted = interrupted
+        trainer = lightning.Trainer(
+            accelerator={"cuda": "gpu"}.get(device.type, device.type),
+            devices=1,
+            precision=PRECISION[recipe.train.precision],
+            max_epochs=1,
+            accumulate_grad_batches=recipe.optim.accumulate,
+            gradient_clip_val=recipe.optim.clip_norm,
+            deterministic=recipe.train.deterministic or None,
+            benchmark=False,
+            callbacks=[run, ProgressBar(run)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            barebones=False,
+        )
+        trainer.fit(run.task, train_dataloaders=remaining)
+        return run.task.progress.position == run.task.num_batches or run.log.stopped_early
+
+
+def check_precision(config: TrainConfig, device: torch.device) -> None:
+    """Raise RecipeError for a precision the device can't train in."""
+    if config.precision == "fp16" and device.type == "cpu":
+        raise RecipeError("train.precision 'fp16' needs a GPU; on this CPU use 'bf16' or 'float32'.")
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Lightning's banners and advice stay out of the user's terminal; its errors don't."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # train.deterministic on a GPU needs it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        # Lightning 2.6 asks torch for a name that 2.15 deprecated.
+        warnings.filterwarnings("ignore", message=r".*is deprecated.*", module=r"lightning\..*")
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,137 @@
+"""One run from its first step to the finished model folder."""
+
+import logging
+import platform
+import shlex
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
+from sightline.data.prepare import Prepared
+from sightline.evaluation import evaluate_split
+from sightline.evaluation.calibration import fit_temperature
+from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
+from sightline.models import create_model, fit_note
+from sightline.prediction import collect_logits, pick_device
+from sightline.randomness import seed_torch
+from sightline.recipe import Recipe
+from sightline.summary import count
+from sightline.training.checkpoint import Checkpoint
+from sightline.training.fit import check_precision, fit
+from sightline.training.metrics_log import write_tensorboard
+from sightline.training.run import Run
+from sightline.training.task import ClassificationTask
+
+log = logging.getLogger("sightline")
+
+EVALUATION_BATCH = 128
+"""Images in a batch without gradients; the answer doesn't depend on it."""
+
+PACKAGES = ("sightline", "torch", "torchvision", "lightning", "safetensors", "pillow", "numpy")
+
+
+def check_job(recipe: Recipe) -> None:
+    """Raise what is wrong with the recipe on this machine, before any image is read."""
+    check_precision(recipe.train, pick_device(recipe.train.device))
+    with torch.device("meta"):
+        architecture(recipe, num_classes=2).build()
+
+
+def architecture(recipe: Recipe, num_classes: int) -> Architecture:
+    """The network a recipe asks for."""
+    model = recipe.model
+    return Architecture(
+        name=model.name,
+        num_classes=num_classes,
+        image_size=recipe.data.image_size,
+        dropout=model.dropout,
+        drop_path=model.drop_path,
+        activation=model.activation,
+    )
+
+
+def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkpoint | None = None) -> ModelFolder:
+    """Train, keep the best weights, calibrate, write the model folder, and measure it on the test split."""
+    device = pick_device(recipe.train.device)
+    table, splits = prepared.table, prepared.splits
+    network = architecture(recipe, len(table.classes))
+    seed_torch(recipe.seed, "weights")
+    model = network.build()
+    order = TrainingOrder(splits.train, recipe.batch_size, recipe.seed, recipe.epochs)
+    task = ClassificationTask(model, recipe, order.batches_per_epoch)
+    _announce(recipe, prepared, network, device)
+    preprocess = recipe.data.preprocess()
+    num_workers = recipe.data.num_workers
+    training = Batches(Pixels(table, preprocess, canvas=True), order, table.targets, len(table.classes), num_workers)
+    validation = _in_order(prepared, recipe, splits.val)
+    run = Run(folder, task, validation, prepared.fingerprint)
+    if not fit(run, training, device, checkpoint):
+        log.info(f"Stopped. `--resume` goes on from {run.last}.")
+        raise KeyboardInterrupt
+    if recipe.train.select == "best":
+        model.load_state_dict(load_file(run.best))
+        log.info(f"Kept the weights of epoch {run.log.best_epoch}, with the lowest validation loss.")
+    logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
+    temperature = fit_temperature(logits.numpy(), table.targets[splits.val])
+    spec = ModelSpec(
+        architecture=network,
+        classes=table.classes,
+        preprocess=preprocess,
+        calibration=Calibration(temperature=temperature, fitted_on=f"the validation split, {len(splits.val)} images"),
+        provenance=_provenance(prepared, device),
+    )
+    written = ModelFolder.write(folder, spec, model.state_dict())
+    write_tensorboard(folder, run.log.rows)
+    figures = {name: evaluate_split(written, table, splits, name).summary() for name in ("val", "test")}
+    return written.with_figures(figures)
+
+
+def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batches:
+    """Evaluation batches of some images."""
+    table = prepared.table
+    pixels = Pixels(table, recipe.data.preprocess(), canvas=False)
+    order = in_order(indices, EVALUATION_BATCH)
+    return Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
+
+
+def _announce(recipe: Recipe, prepared: Prepared, network: Architecture, device: torch.device) -> None:
+    """Say what is about to run: the data, what was decided for the user, the network, the device."""
+    splits = prepared.splits
+    log.info(
+        f"{len(prepared.table.classes)} classes; {len(splits.train):,} images to train on, "
+        f"{len(splits.val):,} to choose by, {len(splits.test):,} to test."
+    )
+    for sentence in splits.made:
+        log.info(sentence)
+    note = fit_note(network.name, network.image_size)
+    if note:
+        log.info(f"{network.name} at {network.image_size} pixels: {note}.")
+    counts = count(network.build(), network.image_size)
+    log.info(
+        f"{network.name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image; "
+        f"{recipe.epochs} epochs on {device.type}, {recipe.train.precision}."
+    )
+
+
+def _provenance(prepared: Prepared, device: torch.device) -> Provenance:
+    table, splits = prepared.table, prepared.splits
+    versions = {name: version(name) for name in PACKAGES}
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    return Provenance(
+        command=shlex.join(["sightline", *sys.argv[1:]]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data={
+            "location": table.source.location,
+            "fingerprint": prepared.fingerprint,
+            "images": {name: len(indices) for name, indices in splits.named().items()},
+        },
+        versions=versions | {"python": platform.python_version(), "device": f"{device.type} {machine}"},
+    )

@@ -1,0 +1,125 @@
+"""The LightningModule: augment, normalise, forward, loss. Everything random is seeded by its place in the run."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sightline.augmentations import Batch
+from sightline.errors import SightlineError
+from sightline.models import Classifier
+from sightline.preprocess import Preprocess
+from sightline.randomness import Draws, seed_torch
+from sightline.recipe import Recipe
+from sightline.training.optimizers import build_optimizer
+from sightline.training.schedules import learning_rate
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """Where a run is; a checkpoint holds exactly this beside the tensors of the model and the optimiser."""
+
+    position: int = 0
+    """Batches done, over all epochs."""
+    loss_sum: float | Tensor = 0.0
+    """Over the images of this epoch so far."""
+    correct: float | Tensor = 0.0
+    seen: int = 0
+
+
+class ClassificationTask(lightning.LightningModule):
+    """One step of training: Batch in, loss out."""
+
+    def __init__(self, model: Classifier, recipe: Recipe, batches_per_epoch: int) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.preprocess: Preprocess = recipe.data.preprocess()
+        self.batches_per_epoch = batches_per_epoch
+        self.num_batches = recipe.epochs * batches_per_epoch
+        self.progress = Progress()
+
+    @property
+    def at_update(self) -> bool:
+        """Whether the last batch's gradients have gone into the weights: between two of them nothing can be saved."""
+        return self.progress.position % self.recipe.optim.accumulate == 0 or self.progress.position == self.num_batches
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The recipe's optimiser."""
+        return build_optimizer(self.model, self.recipe.optim)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move images and targets; the samples' numbers stay on the CPU, where draws are made."""
+        del dataloader_idx
+        return replace(
+            batch,
+            images=batch.images.to(device, non_blocking=True),
+            targets=batch.targets.to(device, non_blocking=True),
+        )
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of the update this batch belongs to."""
+        del batch, batch_idx
+        accumulate = self.recipe.optim.accumulate
+        rate = learning_rate(
+            self.recipe.optim,
+            self.progress.position // accumulate,
+            -(-self.num_batches // accumulate),
+            self.batches_per_epoch / accumulate,
+        )
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch of uint8 pixels (B, 3, H, W), scaled for the mean over the accumulated batches."""
+        del batch_idx
+        position = self.progress.position
+        seed_torch(self.recipe.seed, position, "network")
+        augmented = self.augment(batch, epoch=position // self.batches_per_epoch)
+        images = self.preprocess.normalize(augmented.images)
+        if self.recipe.train.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        outputs = self.model.training_outputs(images)
+        smoothing = self.recipe.loss.label_smoothing
+        losses = [weight * F.cross_entropy(y, augmented.targets, label_smoothing=smoothing) for weight, y in outputs]
+        loss = torch.stack(losses).sum()
+        self._count(loss.detach(), outputs[0][1].detach(), batch)
+        return loss * self._window_weight(position)
+
+    def augment(self, batch: Batch, epoch: int) -> Batch:
+        """Images (B, 3, H, W) -> (B, 3, image_size, image_size), augmented as the recipe says."""
+        draws = Draws(self.recipe.seed, epoch, batch.samples)
+        for augmentation in self.recipe.augment:
+            batch = augmentation(batch, draws, self.preprocess.image_size)
+        size = self.preprocess.image_size
+        if batch.images.shape[2] != size:  # no augmentation cropped: the window that evaluation sees
+            start = self.preprocess.margin
+            batch = replace(batch, images=batch.images[:, :, start : start + size, start : start + size])
+        return batch
+
+    def _window_weight(self, position: int) -> float:
+        """Lightning divides each loss by `accumulate`; the run's last window may hold fewer batches than that."""
+        accumulate = self.recipe.optim.accumulate
+        window = min(accumulate, self.num_batches - position // accumulate * accumulate)
+        return accumulate / window
+
+    def _count(self, loss: Tensor, logits: Tensor, batch: Batch) -> None:
+        """Add to the epoch's sums without waiting for the device."""
+        progress = self.progress
+        progress.loss_sum = progress.loss_sum + loss.double() * len(batch.samples)
+        progress.correct = progress.correct + (logits.argmax(1) == batch.targets.argmax(1)).sum()
+        progress.seen += len(batch.samples)
+
+    def check_finite(self) -> None:
+        """Raise SightlineError when the loss is not a number any more: no later step can mend that."""
+        loss = float(self.progress.loss_sum)
+        if loss == loss and abs(loss) != float("inf"):
+            return
+        epoch = self.progress.position // self.batches_per_epoch + 1
+        raise SightlineError(
+            f"The training loss became {loss} in epoch {epoch}. "
+            f"Lower optim.lr ({self.recipe.optim.lr}), lengthen optim.warmup_epochs, or set optim.clip_norm=1."
+        )
