@@ -1,14 +1,15 @@
 """Bytes to an upright RGB image, in one stated way for training, evaluation and serving.
 
-Orientation: the EXIF tag is applied. Colour:
+Orientation: the EXIF tag is applied; an EXIF block that can't be read counts as none. Colour:
 
 | stored as                 | becomes RGB by                                              |
 |---------------------------|-------------------------------------------------------------|
 | grey, bilevel             | repeating the channel                                       |
 | palette                   | looking it up                                               |
-| alpha, transparent palette| compositing over white                                      |
+| alpha, transparent colour | compositing over white                                      |
 | CMYK, YCbCr, Lab, HSV     | Pillow's conversion                                         |
-| 16 bits a channel         | dividing by 257, so that 65535 becomes 255                  |
+| 16-bit grey               | dividing by 257, so that 65535 becomes 255                  |
+| 16-bit colour             | Pillow's decoder, which keeps the upper 8 bits              |
 | floating point            | refused: its range isn't stated in the file                 |
 
 An animation gives its first frame. The format is found from the content, never from the name.
@@ -19,7 +20,7 @@ import zlib
 from io import BytesIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 
 from sightline.errors import UnreadableImageError
 
@@ -32,11 +33,25 @@ SUFFIXES = frozenset(
 )
 """What counts as an image by name when a folder is listed, in lower case."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")
-"""Formats with a decoder inside Pillow; none of them starts another program (EPS would)."""
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Formats with a decoder inside Pillow; none of them starts another program (EPS would). JPEG covers MPO."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, struct.error, zlib.error)
-"""What Pillow's decoders raise on damaged files."""
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+"""What Pillow's decoders raise on damaged files; found by damaging files of every format."""
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation. Source: CIPA DC-008 (Exif 2.32), section 4.6.4, tag 0112."""
 
 
 def decode(content: bytes) -> Image.Image:
@@ -62,17 +77,33 @@ def open_image(content: bytes) -> Image.Image:
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
     except _BROKEN as error:
-        raise UnreadableImageError(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise UnreadableImageError(_first_line(error)) from error
     return image
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation and convert to 8-bit RGB (see the table above)."""
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8; 1 where none is stated, or the EXIF block can't be read."""
     try:
-        ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image)
+        stated = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _BROKEN:
+        return 1
+    return stated if stated in _TURNS else 1
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation and convert to 8-bit RGB (see the table above). The given image stays as it is."""
+    turn = _TURNS.get(orientation(image))
+    try:
+        return _rgb(image if turn is None else image.transpose(turn))
+    except MemoryError as error:
+        raise UnreadableImageError("too large for the memory") from error
     except _BROKEN as error:
-        raise UnreadableImageError(str(error)) from error
+        raise UnreadableImageError(_first_line(error)) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _check_size(image: Image.Image) -> None:
@@ -81,7 +112,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_16_bits(image)

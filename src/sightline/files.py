@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ def whole_file(path: Path) -> Generator[Path]:
         aside.replace(path)
         _flush(path.parent)
     except OSError as error:
+        if error.errno is None:  # not the disk's: decoders raise OSError of their own about what they read
+            raise
         raise SightlineError(f"Could not write {str(path)!r}: {error.strerror or error}.") from error
     finally:
         with suppress(OSError):
@@ -53,7 +56,12 @@ def cache_folder() -> Path:
     if named:
         return Path(named)
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "sightline"
+    if home:
+        return Path(home) / "sightline"
+    try:
+        return Path.home() / ".cache" / "sightline"
+    except RuntimeError:  # a container's user may have neither $HOME nor an entry in the list of users
+        return Path(tempfile.gettempdir()) / f"sightline-{os.getuid()}"
 
 
 def _flush(path: Path) -> None:

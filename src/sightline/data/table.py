@@ -1,6 +1,7 @@
 """ImageTable: which images there are, with their labels and splits, wherever they are kept."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -14,11 +15,17 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class Source(Protocol):
     """A place that images are read from: a folder, an archive, memory. Thread-safe, and can be pickled and forked."""
 
-    location: str
-    """What the user named, made absolute where it is a path: `scan(location)` finds the same images again."""
+    @property
+    def location(self) -> str:
+        """What the user named, made absolute where it is a path: `scan(location)` finds the same images again."""
+        ...
 
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises UnreadableImageError with the reason when it can't be read."""
+        ...
+
+    def stamps(self, paths: Sequence[str]) -> list[str]:
+        """For each path a text that changes when the file does; "" where nothing can be said without reading it."""
         ...
 
 

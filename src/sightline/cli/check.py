@@ -1,0 +1,113 @@
+"""`sightline check`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sightline.data.audit import Alike, DataAudit
+
+NUM_SHOWN = 5
+"""Entries of each list that are printed; the JSON has more."""
+
+NUM_CLASSES_SHOWN = 30
+
+
+def check(
+    data: Annotated[str, typer.Argument(help="A folder, archive or list of images, or the name of a set.")],
+    json: Annotated[Path | None, typer.Option(help="Write all findings to this file, too.")] = None,
+) -> None:
+    """Look at every image of DATA and report what would stop or spoil a training. Exit code 1 if anything would."""
+    from rich.console import Console
+
+    from sightline.data.audit import audit
+    from sightline.data.inspection import inspect
+    from sightline.data.scan import scan
+    from sightline.files import write_json
+
+    table = scan(data)
+    findings = audit(table, inspect(table))
+    console = Console(highlight=False, markup=False, emoji=False)
+    for part in _parts(findings):
+        console.print(part, soft_wrap=isinstance(part, str))
+    if json is not None:
+        write_json(json, findings.to_json())
+        console.print(f"\nAll findings: {json}", soft_wrap=True)
+    if findings.problems():
+        raise typer.Exit(1)
+
+
+def _parts(findings: "DataAudit") -> Iterator["str | Table"]:
+    from sightline.data.phrases import counted
+
+    yield f"{findings.location}: {counted(findings.num_images, 'image')}, fingerprint {findings.fingerprint[:16]}\n"
+    yield _classes(findings)
+    yield ""
+    yield _properties(findings)
+    yield from _named("Unreadable", [f"{image.path}: {image.reason}" for image in findings.unreadable])
+    yield from _named("Same bytes, several labels", list(map(_alike, findings.conflicts)))
+    yield from _named("In more than one split", list(map(_alike, findings.leaks)))
+    yield from _named("Same bytes", list(map(_alike, findings.duplicates)))
+    yield from _named("Nearly the same", list(map(_alike, findings.near_duplicates)))
+    yield from _named("Extremely long or wide", list(findings.elongated))
+    yield from _named("Animated, first frame used", list(findings.animated))
+    yield from _named("No image by its name, ignored", list(findings.ignored))
+    yield ""
+    problems = findings.problems()
+    yield "\n".join(f"problem: {sentence}" for sentence in problems) if problems else "No problems found."
+
+
+def _classes(findings: "DataAudit") -> "Table":
+    from rich.table import Table
+
+    table = Table("class", box=None, pad_edge=False)
+    splits = findings.split_counts
+    for name in (*splits, "images"):
+        table.add_column(name, justify="right")
+    for label, number in list(findings.counts.items())[:NUM_CLASSES_SHOWN]:
+        table.add_row(label, *(f"{splits[name][label]:,}" for name in splits), f"{number:,}")
+    hidden = len(findings.counts) - NUM_CLASSES_SHOWN
+    if hidden > 0:
+        table.add_row(f"... {hidden:,} more classes")
+    totals = (f"{sum(counts.values()):,}" for counts in splits.values())
+    table.add_row(f"{len(findings.counts):,} classes", *totals, f"{findings.num_images:,}", style="bold")
+    return table
+
+
+def _properties(findings: "DataAudit") -> "Table":
+    from rich.table import Table
+
+    from sightline.data.facts import SMALLEST
+
+    low, median, high = findings.sides
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("largest class to smallest", f"{findings.imbalance:.3g} to 1")
+    table.add_row(
+        "shorter side", f"{low:,} to {high:,} pixels, median {median:,}; {len(findings.small):,} below {SMALLEST}"
+    )
+    table.add_row("formats", ", ".join(f"{name} {number:,}" for name, number in findings.formats.items()))
+    table.add_row("colours stored as", ", ".join(f"{name} {number:,}" for name, number in findings.modes.items()))
+    table.add_row("turned by EXIF", f"{findings.rotated:,}")
+    table.add_row("same bytes", f"{len(findings.duplicates):,} groups")
+    table.add_row(
+        "nearly the same",
+        f"{len(findings.near_duplicates):,} groups; {findings.not_compared:,} images too small or flat to tell",
+    )
+    return table
+
+
+def _named(title: str, lines: list[str]) -> Iterator[str]:
+    if not lines:
+        return
+    more = [f"... {len(lines) - NUM_SHOWN:,} more"] if len(lines) > NUM_SHOWN else []
+    yield "\n".join([f"\n{title} ({len(lines):,})", *(f"  {line}" for line in (*lines[:NUM_SHOWN], *more))])
+
+
+def _alike(group: "Alike") -> str:
+    more = f" and {len(group.paths) - 4:,} more" if len(group.paths) > 4 else ""
+    labels = f"  [{', '.join(group.labels)}]" if len(group.labels) > 1 else ""
+    return " = ".join(group.paths[:4]) + more + labels

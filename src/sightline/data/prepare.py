@@ -1,0 +1,87 @@
+"""prepare(): all that stands between what the user named and the first batch: scan, inspect, audit, split."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.data.audit import DataAudit, audit
+from sightline.data.facts import ImageFacts
+from sightline.data.inspection import inspect
+from sightline.data.phrases import counted
+from sightline.data.scan import scan
+from sightline.data.split import Splits, split
+from sightline.data.table import ImageTable
+from sightline.data.trainable import check_trainable
+from sightline.errors import DataError
+from sightline.files import write_json
+
+if TYPE_CHECKING:
+    from sightline.recipe import DataConfig  # importing it takes torch, which nothing here needs
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Images that are ready to be trained on, and what is known about them."""
+
+    table: ImageTable
+    facts: tuple[ImageFacts, ...]
+    audit: DataAudit
+    """With the splits that are trained with, whoever made them."""
+    splits: Splits
+    fingerprint: str
+    readable: NDArray[np.bool_]
+    """(N,) which rows of the table can be used."""
+
+
+def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path: Path | None = None) -> Prepared:
+    """Scan, look at every image, and divide them.
+
+    Raises DataError when the images can't be trained on as they are. Unreadable ones are only left out where
+    `config.on_unreadable` says so; else the audit that lists them is written to `audit_path`, and the error names it.
+    """
+    table = scan(location)
+    check_trainable(table)
+    facts = inspect(table)
+    if config.on_unreadable == "error" and any(fact.error for fact in facts):
+        findings = audit(table, facts)
+        listing = _first_reasons(findings)
+        if audit_path is not None:
+            write_json(audit_path, findings.to_json())
+            listing = f"listed in {audit_path}"
+        raise DataError(f"{_unreadable(findings, listing)}, or pass --set data.on_unreadable=leave_out.")
+    splits = split(table, facts, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=seed)
+    findings = audit(table, facts, splits.assigned(table))
+    readable = np.array([fact.error is None for fact in facts], dtype=np.bool_)
+    return Prepared(table, facts, findings, splits, findings.fingerprint, readable)
+
+
+def readable_table(location: str | Path) -> ImageTable:
+    """The table of images that are only evaluated on. Raises DataError when any of them can't be read."""
+    table = scan(location)
+    facts = inspect(table)
+    if any(fact.error for fact in facts):
+        findings = audit(table, facts)
+        raise DataError(f"{_unreadable(findings, _first_reasons(findings))}.")
+    return table
+
+
+def _unreadable(findings: DataAudit, listing: str) -> str:
+    """How many images can't be read, and where they would be missed; the end of the sentence is left open."""
+    number = len(findings.unreadable)
+    splits = Counter(image.split for image in findings.unreadable)
+    held_out = [name for name in ("val", "test") if splits[name]]
+    places = [f"{splits[name]:,} {'is' if splits[name] == 1 else 'are'} in the {name} split" for name in held_out]
+    where = f"; {' and '.join(places)}" if places else ""
+    it = "it" if number == 1 else "them"
+    total = counted(findings.num_images, "image")
+    return f"{number:,} of {total} could not be read ({listing}){where}. Remove or replace {it}"
+
+
+def _first_reasons(findings: DataAudit) -> str:
+    number = len(findings.unreadable)
+    first = [f"{image.path!r}: {image.reason}" for image in findings.unreadable[:3]]
+    return "; ".join(first) + (f"; and {number - 3:,} more" if number > 3 else "")

@@ -1,0 +1,77 @@
+"""scan(): from what a user names to the table of its images."""
+
+import difflib
+import os
+import stat
+from pathlib import Path
+
+from sightline.data import digits, named
+from sightline.data.folder import FolderSource, is_text, list_folder, reason
+from sightline.data.layout import arrange, is_image
+from sightline.data.manifest import read_manifest
+from sightline.data.table import ImageTable
+from sightline.data.tar import open_tar
+from sightline.data.zip import open_zip
+from sightline.errors import DataError
+
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_MANIFESTS = (".csv", ".parquet")
+EXPECTED = "a folder of class folders, a .zip or .tar of one, a .csv or .parquet list"
+
+
+def scan(location: str | Path) -> ImageTable:
+    """The table of the images at `location`; no image is opened yet.
+
+    Understood are a folder with a folder for each class, or with train/, val/ and test/ of such; the same in a
+    .zip or .tar; a .csv or .parquet list (path,label[,split]); and the names in `set_names()`. What
+    exists as a file or folder is taken for that, even when a set has its name.
+
+    Raises DataError that says what is wrong with it and how it should look.
+    """
+    path = Path(location)
+    if not is_text(str(path)):
+        raise DataError(f"The name {str(path)!r} is not valid UTF-8. Rename the file or folder.")
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return _named(str(location))
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise DataError(f"{str(path)!r} can't be read: {why}.") from error
+    place = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, which is not what was typed
+    return _folder(place) if stat.S_ISDIR(mode) else _file(place)
+
+
+def set_names() -> tuple[str, ...]:
+    """The names that `scan` takes instead of a path."""
+    return (digits.NAME, *named.SETS)
+
+
+def _folder(path: Path) -> ImageTable:
+    return arrange(FolderSource(str(path), str(path)), list_folder(path))
+
+
+def _file(path: Path) -> ImageTable:
+    name = path.name.lower()
+    if name.endswith(".zip"):
+        source, listing = open_zip(path, str(path))
+        return arrange(source, listing, strip=True)
+    if name.endswith(TARS):
+        source, listing = open_tar(path, str(path))
+        return arrange(source, listing, strip=True)
+    if name.endswith(_MANIFESTS):
+        return read_manifest(path, str(path))
+    kind = "a single image" if is_image(name) else "a file of another kind"
+    raise DataError(f"{str(path)!r} is {kind}; expected is {EXPECTED}.")
+
+
+def _named(name: str) -> ImageTable:
+    if name == digits.NAME:
+        return digits.digits()
+    if name in named.SETS:
+        return named.named_set(name)
+    nearest = difflib.get_close_matches(name, set_names(), n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise DataError(
+        f"{name!r} does not exist.{hint} Expected is {EXPECTED}, or the name of a set: {', '.join(set_names())}."
+    )
