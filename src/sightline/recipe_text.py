@@ -129,7 +129,8 @@ def _wanted(problem: dict[str, Any]) -> str:
     """What a field takes, from pydantic's description of what was wrong."""
     if problem["type"] in ("missing", "too_long"):
         return "a list of another length"
-    return problem["msg"].replace("Input should be ", "").replace("valid ", "").replace("None", "null")
+    words = problem["msg"].replace("Input should be ", "").replace("None", "null")
+    return words.replace("a valid integer", "an integer").replace("valid ", "")
 
 
 def _unknown_setting(name: str) -> RecipeError:

@@ -1,5 +1,6 @@
 """Recipes that were run: one file each, binding ENTRY to a Recipe; its docstring says what it reached."""
 
+import importlib
 from pathlib import Path
 from typing import cast
 
@@ -26,3 +27,9 @@ def find_recipe(name: str) -> Recipe:
     except UnicodeDecodeError as error:
         raise RecipeError(f"The recipe {name!r} is not a UTF-8 text.") from error
     return from_yaml(text)
+
+
+def describe_recipe(name: str) -> str:
+    """The first line of a shipped recipe's docstring."""
+    documentation = importlib.import_module(f"{__name__}.{name}").__doc__ or ""
+    return documentation.strip().splitlines()[0]

@@ -1,5 +1,7 @@
 """Training: from a recipe and a folder of images to a model folder. Lightning is the engine."""
 
+import glob
+import itertools
 import json
 import tempfile
 from dataclasses import replace
@@ -14,30 +16,16 @@ from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
 
 
-def train(
-    recipe: Recipe,
-    data: str | Path,
-    *,
-    out: str | Path | None = None,
-    resume: bool = False,
-    fast_dev_run: bool = False,
-) -> ModelFolder:
+def train(recipe: Recipe, data: str | Path, *, out: str | Path | None = None) -> ModelFolder:
     """Train a classifier on `data` and return its model folder, measured on the test split.
 
-    `data` is a folder, an archive, a manifest, or the name of a set. `out` is the model folder to write,
-    `runs/<data>` when left out. `resume` goes on with the unfinished run there, to the very weights that
-    it would have reached. `fast_dev_run` tries the whole way on two batches of each split and keeps nothing.
+    `data` is a folder, an archive, a manifest, or the name of a set. `out` is the model folder to write;
+    left out, it is `runs/<data>`, or `runs/<data>-2` and so on where that is taken.
 
     Raises DataError, RecipeError, ModelError, or another SightlineError that says what to mend, and
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
-    if fast_dev_run:
-        short = replace(recipe, epochs=1, optim=replace(recipe.optim, warmup_epochs=0))
-        with tempfile.TemporaryDirectory() as folder:
-            return _start(short, data, Path(folder), limit=2 * recipe.batch_size)
-    folder = run_folder(data) if out is None else Path(out)
-    if resume:
-        return _resume(recipe, data, folder)
+    folder = _free_folder(data) if out is None else Path(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelError(
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."
@@ -45,12 +33,58 @@ def train(
     return _start(recipe, data, folder)
 
 
-def run_folder(data: str | Path) -> Path:
+def resume(data: str | Path, *, out: str | Path | None = None, recipe: Recipe | None = None) -> ModelFolder:
+    """Go on with an unfinished run, to the very weights that it would have reached without a stop.
+
+    `out` is its folder; left out, the latest unfinished one that `train` made for this data. A `recipe`, where
+    given, must be the run's own; `data.num_workers` and `train.checkpoint_minutes` may differ.
+
+    Raises like `train`, and ModelError when there is nothing to resume or the images have changed since.
+    """
+    folder = unfinished_run(data) if out is None else Path(out)
+    stored = stored_recipe(folder)
+    if recipe is not None:
+        _check_same(stored, recipe)
+    return _resume(recipe or stored, data, folder)
+
+
+def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
+    """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
+    short = replace(recipe, epochs=1, optim=replace(recipe.optim, warmup_epochs=0))
+    with tempfile.TemporaryDirectory() as folder:
+        _start(short, data, Path(folder), limit=2 * recipe.batch_size)
+
+
+def stored_recipe(folder: Path) -> Recipe:
+    """The recipe of a run. Raises ModelError where there is none."""
+    try:
+        return from_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"There is no run in {str(folder)!r} that could be resumed: {error.strerror}.") from error
+
+
+def unfinished_run(data: str | Path) -> Path:
+    """The latest run that `train` named after this data and that has not ended. Raises ModelError."""
+    base = _run_folder(data)
+    runs = [base, *sorted(base.parent.glob(f"{glob.escape(base.name)}-[0-9]*"))]
+    unfinished = [run for run in runs if (run / "recipe.yaml").exists() and not (run / "model.json").exists()]
+    if not unfinished:
+        raise ModelError(f"There is no unfinished run of this data under {str(base.parent)!r}; name it with --out.")
+    return max(unfinished, key=lambda run: (run / "recipe.yaml").stat().st_mtime)
+
+
+def _free_folder(data: str | Path) -> Path:
+    base = _run_folder(data)
+    numbered = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
+    return next(folder for folder in itertools.chain([base], numbered) if not folder.exists())
+
+
+def _run_folder(data: str | Path) -> Path:
     """`runs/<data>`: where a run on this data goes when the user names no folder."""
-    name = Path(data).name
-    for suffix in (".zip", ".tar", ".tar.gz", ".tgz", ".csv", ".parquet"):
+    name = Path(data).name or Path(data).resolve().name
+    for suffix in (".zip", ".tar.gz", ".tgz", ".tar", ".csv", ".parquet"):
         name = name.removesuffix(suffix)
-    return Path("runs") / (name or Path(data).resolve().name or "data")
+    return Path("runs") / (name or "data")
 
 
 def _start(recipe: Recipe, data: str | Path, folder: Path, *, limit: int | None = None) -> ModelFolder:
@@ -59,7 +93,8 @@ def _start(recipe: Recipe, data: str | Path, folder: Path, *, limit: int | None 
     check_job(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     if limit is not None:
-        prepared = replace(prepared, splits=prepared.splits.first(limit))
+        prepared = replace(prepared, splits=prepared.splits.thinned(limit))
+    write_json(folder / "audit.json", prepared.audit.to_json())
     write_text(folder / "recipe.yaml", to_yaml(recipe))
     write_json(folder / "splits.json", prepared.splits.to_json(prepared.table))
     return run_job(recipe, prepared, folder)
@@ -71,8 +106,6 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
 
     if (folder / "model.json").exists():
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
-    stored = _stored_recipe(folder)
-    _check_same(stored, recipe)
     check_job(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
@@ -86,13 +119,6 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
             "files were added, removed or changed. Put them back, or train anew."
         )
     return run_job(recipe, prepared, folder, checkpoint)
-
-
-def _stored_recipe(folder: Path) -> Recipe:
-    try:
-        return from_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"There is nothing to resume in {str(folder)!r}: {error.strerror}.") from error
 
 
 def _stored_splits(folder: Path, prepared: Prepared) -> Splits:

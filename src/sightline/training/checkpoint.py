@@ -22,7 +22,7 @@ class Checkpoint:
     data_fingerprint: str
     progress: dict[str, Any]
     """The place in the epoch and the sums so far."""
-    log: dict[str, Any]
+    journal: dict[str, Any]
     """The rows of metrics.csv, the best look at the validation split, and how many followed it."""
     model: dict[str, Any]
     optimizer: dict[str, Any]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import lightning
 import torch
@@ -19,7 +20,11 @@ from sightline.training.interruption import watch_for_interruption
 from sightline.training.progress_bar import ProgressBar
 from sightline.training.run import Run
 
-PRECISION = {"float32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "float32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
 
 
 def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint | None) -> bool:
@@ -35,7 +40,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
         run.task.model.to(memory_format=torch.channels_last)
     assert isinstance(batches.order, TrainingOrder)
     remaining = replace(batches, order=replace(batches.order, start=run.task.progress.position))
-    if len(remaining) == 0 or run.log.stopped_early:
+    if len(remaining) == 0 or run.journal.stopped_early:
         return True
     with _quiet(), watch_for_interruption() as interrupted:
         run.interrupted = interrupted
@@ -57,7 +62,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
             barebones=False,
         )
         trainer.fit(run.task, train_dataloaders=remaining)
-        return run.task.progress.position == run.task.num_batches or run.log.stopped_early
+        return run.task.progress.position == run.task.num_batches or run.journal.stopped_early
 
 
 def check_precision(config: TrainConfig, device: torch.device) -> None:

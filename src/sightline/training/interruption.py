@@ -20,7 +20,7 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         asked.set()
-        signal.signal(number, previous[number])
+        signal.signal(number, previous[signal.Signals(number)])
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in previous:

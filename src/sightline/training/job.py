@@ -4,7 +4,6 @@ import logging
 import platform
 import shlex
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +15,11 @@ from safetensors.torch import load_file
 
 from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
 from sightline.data.prepare import Prepared
-from sightline.evaluation import evaluate_split
+from sightline.data.table import Split
+from sightline.evaluation import evaluate
 from sightline.evaluation.calibration import fit_temperature
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
-from sightline.models import create_model, fit_note
+from sightline.models import fit_note
 from sightline.prediction import collect_logits, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
@@ -78,7 +78,7 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
         raise KeyboardInterrupt
     if recipe.train.select == "best":
         model.load_state_dict(load_file(run.best))
-        log.info(f"Kept the weights of epoch {run.log.best_epoch}, with the lowest validation loss.")
+        log.info(f"Kept the weights of epoch {run.journal.best_epoch}, with the lowest validation loss.")
     logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
     temperature = fit_temperature(logits.numpy(), table.targets[splits.val])
     spec = ModelSpec(
@@ -89,9 +89,12 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
         provenance=_provenance(prepared, device),
     )
     written = ModelFolder.write(folder, spec, model.state_dict())
-    write_tensorboard(folder, run.log.rows)
-    figures = {name: evaluate_split(written, table, splits, name).summary() for name in ("val", "test")}
-    return written.with_figures(figures)
+    write_tensorboard(folder, run.journal.rows)
+    names: tuple[Split, ...] = ("val", "test")
+    for name in names:
+        evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
+        written = ModelFolder.read(folder)  # with the figures of that split
+    return written
 
 
 def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batches:
@@ -116,8 +119,8 @@ def _announce(recipe: Recipe, prepared: Prepared, network: Architecture, device:
         log.info(f"{network.name} at {network.image_size} pixels: {note}.")
     counts = count(network.build(), network.image_size)
     log.info(
-        f"{network.name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image; "
-        f"{recipe.epochs} epochs on {device.type}, {recipe.train.precision}."
+        f"{network.name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates "
+        f"an image; {recipe.epochs} epochs on {device.type}, {recipe.train.precision}."
     )
 
 
@@ -131,7 +134,7 @@ def _provenance(prepared: Prepared, device: torch.device) -> Provenance:
         data={
             "location": table.source.location,
             "fingerprint": prepared.fingerprint,
-            "images": {name: len(indices) for name, indices in splits.named().items()},
+            "images": {name: len(places) for name, places in splits.named().items()},
         },
         versions=versions | {"python": platform.python_version(), "device": f"{device.type} {machine}"},
     )

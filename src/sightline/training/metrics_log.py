@@ -37,15 +37,6 @@ def write_rows(folder: Path, rows: list[Row]) -> None:
     write_text(folder / "metrics.csv", text.getvalue())
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """The rows of metrics.csv; none where there is no such file."""
-    path = folder / "metrics.csv"
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [_row(values) for values in csv.DictReader(file)]
-
-
 def write_tensorboard(folder: Path, rows: list[Row]) -> bool:
     """Write all rows as TensorBoard events under `folder`/tensorboard; False where it isn't installed."""
     if importlib.util.find_spec("tensorboard") is None:
@@ -58,8 +49,3 @@ def write_tensorboard(folder: Path, rows: list[Row]) -> bool:
                 if name != "epoch" and value is not None:
                     writer.add_scalar(name, value, row.epoch)
     return True
-
-
-def _row(values: dict[str, str]) -> Row:
-    numbers = {name: None if value == "" else float(value) for name, value in values.items()}
-    return Row(**{**numbers, "epoch": int(values["epoch"])})  # type: ignore[arg-type]

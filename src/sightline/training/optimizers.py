@@ -1,5 +1,7 @@
 """Optimisers by name, with weight decay only where it belongs."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,7 +19,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: what decays, and what does not.
 
     Matrices and kernels decay. Biases, norms and scales have one dimension and do not: shrinking them
@@ -30,7 +32,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
             continue
         group = kept if parameter.ndim <= 1 or _is_embedding(name) else decayed
         group.append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
     return [group for group in groups if group["params"]]
 
 

@@ -34,12 +34,14 @@ class ProgressBar(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Draw it where the run stands."""
         del trainer, pl_module
-        self.rows_shown = len(self.run.log.rows)
+        self.rows_shown = len(self.run.journal.rows)
         task = self.run.task
         self.bar.add_task("", total=task.num_batches, completed=task.progress.position, epoch="", figures="")
         self.bar.start()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move on; runs after `Run` has counted the batch."""
         del pl_module, outputs, batch
         task = self.run.task
@@ -48,14 +50,15 @@ class ProgressBar(lightning.Callback):
         self.bar.update(self.bar.task_ids[0], completed=position, epoch=epoch)
         if batch_idx % REFRESH == 0 and self.console.is_terminal and task.progress.seen:
             self._show_figures(trainer)
-        for row in self.run.log.rows[self.rows_shown :]:
+        for row in self.run.journal.rows[self.rows_shown :]:
             looked = "" if row.val_loss is None else f"  val loss {row.val_loss:.4f}  accuracy {row.val_accuracy:.2%}"
             self.bar.console.print(
                 f"epoch {row.epoch:>3}  train loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.2%}{looked}  "
                 f"{row.seconds:.1f} s  {row.images_per_second:,.0f} images/s",
                 highlight=False,
+                soft_wrap=True,
             )
-        self.rows_shown = len(self.run.log.rows)
+        self.rows_shown = len(self.run.journal.rows)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the terminal as it was."""

@@ -27,7 +27,7 @@ from sightline.training.task import ClassificationTask, Progress
 
 
 @dataclass(kw_only=True)
-class Log:
+class Journal:
     """What a run has seen so far."""
 
     rows: list[Row] = field(default_factory=list[Row])
@@ -48,7 +48,7 @@ class Run(lightning.Callback):
         self.validation = validation
         self.targets = torch.from_numpy(validation.targets[[n for part in validation.order for n in part]])
         self.data_fingerprint = data_fingerprint
-        self.log = Log()
+        self.journal = Journal()
         self.interrupted: Callable[[], bool] = lambda: False
         """Whether the user asked to stop; looked at between steps."""
         self._resumed: Checkpoint | None = None
@@ -69,7 +69,7 @@ class Run(lightning.Callback):
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from there: the model now, the optimiser once Lightning has made it."""
         self.task.progress = Progress(**checkpoint.progress)
-        self.log = Log(**checkpoint.log)
+        self.journal = Journal(**checkpoint.journal)
         self.task.model.load_state_dict(checkpoint.model)
         self._resumed = checkpoint
 
@@ -84,8 +84,11 @@ class Run(lightning.Callback):
             trainer.precision_plugin.load_state_dict(self._resumed.scaler)
         self._resumed = None
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move on by a batch."""
+        del pl_module, outputs, batch, batch_idx
         progress = self.task.progress
         progress.position += 1
         if progress.position % self.task.batches_per_epoch == 0:
@@ -107,7 +110,7 @@ class Run(lightning.Callback):
             recipe=to_yaml(self.task.recipe),
             data_fingerprint=self.data_fingerprint,
             progress=asdict(progress),
-            log=asdict(self.log),
+            journal=asdict(self.journal),
             model=self.task.model.state_dict(),
             optimizer=trainer.optimizers[0].state_dict(),
             scaler=trainer.precision_plugin.state_dict(),
@@ -131,11 +134,11 @@ class Run(lightning.Callback):
         )
         if epoch % recipe.train.validate_every == 0 or epoch == recipe.epochs:
             self._look(row)
-        if recipe.train.patience is not None and self.log.looks_without_gain >= recipe.train.patience:
-            self.log.stopped_early = epoch < recipe.epochs
+        if recipe.train.patience is not None and self.journal.looks_without_gain >= recipe.train.patience:
+            self.journal.stopped_early = epoch < recipe.epochs
             trainer.should_stop = True
-        self.log.rows.append(row)
-        write_rows(self.folder, self.log.rows)
+        self.journal.rows.append(row)
+        write_rows(self.folder, self.journal.rows)
         self.task.progress = Progress(position=progress.position)
         self._epoch_began = time.monotonic()
         self._checkpoint_due = True
@@ -153,10 +156,10 @@ class Run(lightning.Callback):
         )
         row.val_loss = F.cross_entropy(logits.double(), self.targets).item()
         row.val_accuracy = (logits.argmax(1) == self.targets).double().mean().item()
-        if self.log.best_loss is not None and row.val_loss >= self.log.best_loss:
-            self.log.looks_without_gain += 1
+        if self.journal.best_loss is not None and row.val_loss >= self.journal.best_loss:
+            self.journal.looks_without_gain += 1
             return
-        self.log.best_loss, self.log.best_epoch, self.log.looks_without_gain = row.val_loss, row.epoch, 0
+        self.journal.best_loss, self.journal.best_epoch, self.journal.looks_without_gain = row.val_loss, row.epoch, 0
         tensors: dict[str, Tensor] = self.task.model.state_dict()
         with whole_file(self.best) as aside:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)

@@ -1,5 +1,6 @@
 """The LightningModule: augment, normalise, forward, loss. Everything random is seeded by its place in the run."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,7 +117,7 @@ class ClassificationTask(lightning.LightningModule):
     def check_finite(self) -> None:
         """Raise SightlineError when the loss is not a number any more: no later step can mend that."""
         loss = float(self.progress.loss_sum)
-        if loss == loss and abs(loss) != float("inf"):
+        if math.isfinite(loss):
             return
         epoch = self.progress.position // self.batches_per_epoch + 1
         raise SightlineError(

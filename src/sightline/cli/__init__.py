@@ -1,0 +1,42 @@
+"""The command `sightline`: one file per verb, each small: parse, call one function, print."""
+
+import sys
+
+import typer
+
+from sightline.cli import demo, evaluate, predict, recipes, train
+from sightline.errors import SightlineError
+
+app = typer.Typer(
+    help="From a folder of images to a served, compressed classifier, with evidence at every step.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich alone would double the time to print it
+)
+for verb in (demo.demo, train.train, evaluate.evaluate, predict.predict, recipes.recipes):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command: a user's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    _print_unencodable_names()
+    try:
+        app()
+    except SightlineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _print_unencodable_names() -> None:
+    """A terminal that can't show a file's name gets an escape for it instead of a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

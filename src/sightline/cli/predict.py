@@ -1,0 +1,89 @@
+"""`sightline predict`."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sightline.prediction import Prediction
+
+
+class Format(StrEnum):
+    """How predictions are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    images: Annotated[list[str], typer.Argument(help="Image files, folders or archives of them.")],
+    form: Annotated[Format, typer.Option("--format", help="How to print the predictions.")] = Format.TABLE,
+    top_k: Annotated[int, typer.Option(help="Classes to give for each image.", min=1)] = 3,
+    batch_size: Annotated[int, typer.Option(help="Images predicted at once.", min=1)] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Label images with their probabilities. Exit code 1 if any of them could not be read."""
+    from sightline.data.listing import list_images
+    from sightline.prediction import Predictor
+    from sightline.progress import track
+
+    listed = list_images(images)
+    predictor = Predictor.open(model, device=device)
+    stream = predictor.predict_stream(listed.read(), top_k=top_k, batch_size=batch_size)
+    predictions = track(stream, total=len(listed), label="Predicting")
+    printers = {Format.TABLE: _print_table, Format.JSON: _print_json, Format.CSV: _print_csv}
+    if printers[form](predictions):
+        raise typer.Exit(1)
+
+
+def _print_table(predictions: Iterator["Prediction"]) -> bool:
+    failed = False
+    for prediction in predictions:
+        if prediction.error is not None:
+            failed = True
+            print(f"{prediction.name}: {prediction.error}", file=sys.stderr)
+            continue
+        answer = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in prediction.guesses)
+        print(f"{prediction.name}  {answer}")
+    return failed
+
+
+def _print_json(predictions: Iterator["Prediction"]) -> bool:
+    """One array with an object an image, printed as the answers come."""
+    failed = False
+    separator = "[\n"
+    for prediction in predictions:
+        failed |= prediction.error is not None
+        print(separator + json.dumps(_plain(prediction), ensure_ascii=False), end="")
+        separator = ",\n"
+    print("\n]")
+    return failed
+
+
+def _print_csv(predictions: Iterator["Prediction"]) -> bool:
+    """A row for each image and class; an image that can't be read has a row with its error."""
+    failed = False
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["path", "rank", "label", "probability", "error"])
+    for prediction in predictions:
+        failed |= prediction.error is not None
+        if prediction.error is not None:
+            writer.writerow([prediction.name, "", "", "", prediction.error])
+        for rank, guess in enumerate(prediction.guesses, 1):
+            writer.writerow([prediction.name, rank, guess.label, f"{guess.probability:.6f}", ""])
+    return failed
+
+
+def _plain(prediction: "Prediction") -> dict[str, Any]:
+    if prediction.error is not None:
+        return {"path": prediction.name, "error": prediction.error}
+    guesses = [{"label": guess.label, "probability": round(guess.probability, 6)} for guess in prediction.guesses]
+    return {"path": prediction.name, "predictions": guesses}

@@ -1,0 +1,102 @@
+"""Reports: a model folder as one self-contained page."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.errors import ModelError, SightlineError, UnreadableImageError
+from sightline.model_folder import ModelFolder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sightline.data.table import Source
+    from sightline.evaluation.metrics import Evaluation
+    from sightline.reports.report import PicturedMistake
+
+
+def write_report(folder: ModelFolder) -> Path:
+    """Write `report.html` into a model folder from what is stored there, and return its path.
+
+    The pictures of the worst mistakes are read from the images where they were; without them the page
+    stands all the same. Raises ModelError when the model was never evaluated or a stored file is damaged.
+    """
+    from sightline.evaluation import read_evaluation
+    from sightline.reports.html import write_report as write
+    from sightline.reports.report import ModelLine, Report
+    from sightline.summary import count
+
+    test = read_evaluation(folder, "test")
+    if test is None:
+        raise ModelError(f"{str(folder.path)!r} was never evaluated; `sightline evaluate {folder.path}` does it.")
+    architecture, provenance = folder.spec.architecture, folder.spec.provenance
+    counts = count(architecture.build(), architecture.image_size)
+    report = Report(
+        title=folder.path.resolve().name,
+        model=ModelLine(
+            architecture=architecture.name,
+            num_params=counts.params,
+            num_macs=counts.macs,
+            image_size=architecture.image_size,
+        ),
+        test=test,
+        val=read_evaluation(folder, "val"),
+        history=list(_history(folder.path / "metrics.csv")),
+        mistakes=_pictured(folder, test),
+        splits=_stored(folder.path / "splits.json").get("made", ()),
+        audit=_stored(folder.path / "audit.json") or None,
+        recipe=_text(folder.path / "recipe.yaml"),
+        environment={
+            "command": provenance.command,
+            "created": provenance.created,
+            "data": provenance.data,
+            "versions": provenance.versions,
+            "fingerprint": folder.spec.fingerprint,
+        },
+    )
+    path = folder.path / "report.html"
+    write(path, report)
+    return path
+
+
+def _pictured(folder: ModelFolder, evaluation: "Evaluation") -> list["PicturedMistake"]:
+    """The worst mistakes, each with its image where that can still be read."""
+    from sightline.data.scan import scan
+    from sightline.reports.report import PicturedMistake
+
+    try:
+        source = scan(folder.spec.provenance.data["location"]).source
+    except SightlineError:
+        return [PicturedMistake(mistake=mistake, image=None) for mistake in evaluation.mistakes]
+    return [PicturedMistake(mistake=mistake, image=_image(source, mistake.path)) for mistake in evaluation.mistakes]
+
+
+def _image(source: "Source", path: str | None) -> "Image | None":
+    from sightline.decode import decode
+
+    try:
+        return None if path is None else decode(source.read(path))
+    except UnreadableImageError:
+        return None
+
+
+def _history(path: Path) -> Iterator[dict[str, float | None]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            yield {name: float(value) if value else None for name, value in row.items()}
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """A JSON file's content, empty where there is none."""
+    try:
+        return json.loads(_text(path) or "{}")
+    except ValueError as error:
+        raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

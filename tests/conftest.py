@@ -1,0 +1,58 @@
+"""What every test shares: a cache of its own, one thread, and small folders of images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Small tensors gain nothing from more, and the machine is shared."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three classes by colour, twelve 20x16 JPEGs each, all different."""
+    return make_photos(tmp_path / "photos")
+
+
+def make_photos(folder: Path, *, classes: tuple[str, ...] = ("blue", "green", "red"), count: int = 12) -> Path:
+    """A folder of class folders; a class's channel is bright, and noise makes each image another."""
+    draws = np.random.default_rng(0)
+    for channel, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = draws.integers(0, 90, (16, 20, 3), dtype=np.uint8)
+            pixels[:, :, channel % 3] += 150
+            Image.fromarray(pixels).save(folder / name / f"{number:03}.jpg")
+    return folder
+
+
+@pytest.fixture
+def run_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        from sightline.cli import main
+
+        monkeypatch.setattr("sys.argv", ["sightline", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -1,0 +1,92 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import SightlineError
+from sightline.files import whole_file, write_json, write_text
+
+
+def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), whole_file(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["figures.json"]
+
+
+def test_a_file_has_the_permissions_a_plain_one_would_have(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours", "x")
+    (tmp_path / "plain").write_text("x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_longest_name_the_system_takes_can_be_written(tmp_path: Path) -> None:
+    write_text(tmp_path / ("x" * 255), "x")
+    assert os.listdir(tmp_path) == ["x" * 255]
+
+
+def test_a_name_too_long_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"^Could not write '.*': File name too long\.$"):
+        write_text(tmp_path / ("x" * 256), "x")
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(SightlineError, match="Could not write"):
+        write_text(tmp_path / "a" / "b", "x")
+
+
+def test_what_is_no_number_is_refused_in_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Path:
+    """A disk of 256 kB; only the superuser can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk needs the superuser")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_older_file_stays(full_disk: Path) -> None:
+    write_text(full_disk / "weights", "old")
+    with pytest.raises(SightlineError, match=r"Could not write '.*weights': No space left on device\."):
+        write_text(full_disk / "weights", "x" * 1_000_000)
+    assert (full_disk / "weights").read_text() == "old"
+    assert os.listdir(full_disk) == ["weights"]
+
+
+def test_a_checkpoint_on_a_full_disk_is_one_sentence_and_the_older_one_stays(full_disk: Path) -> None:
+    import torch
+
+    from sightline.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+    def checkpoint(numbers: int) -> Checkpoint:
+        return Checkpoint(
+            recipe="",
+            data_fingerprint="",
+            progress={},
+            journal={},
+            model={"a": torch.ones(numbers)},
+            optimizer={},
+            scaler={},
+        )
+
+    path = full_disk / "last.pt"
+    save_checkpoint(path, checkpoint(10))
+    with pytest.raises(SightlineError, match=r"No space left on device\."):
+        save_checkpoint(path, checkpoint(1_000_000))
+    assert load_checkpoint(path).model["a"].tolist() == [1.0] * 10
+    assert os.listdir(full_disk) == ["last.pt"]
