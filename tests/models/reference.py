@@ -1,11 +1,12 @@
 """What the comparisons with published references share: random values that reveal differences, and renaming."""
 
 import re
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from sightline.models import Renaming
+from sightline.models import Classifier, Renaming, create_model, find_variant
 
 
 def fill_randomly(module: nn.Module, seed: int = 0) -> None:
@@ -42,3 +43,23 @@ def renamed(state: dict[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
             assert ours not in result, f"{name} and another tensor both become {ours}"
             result[ours] = tensor
     return result
+
+
+def with_reference(name: str, build: Callable[[], nn.Module], library: str) -> tuple[Classifier, nn.Module]:
+    """Our network of this name and what `build` gives, with the same random values, both ready for evaluation.
+
+    Only for references whose buffers are all in their state dict. The two share their memory.
+    """
+    with torch.device("meta"):  # no time for initial values that nobody reads
+        ours, reference = create_model(name), build()
+    reference.to_empty(device="cpu")
+    fill_randomly(reference)
+    family, _ = find_variant(name)
+    ours.load_state_dict(renamed(reference.state_dict(), family.renamings[library]), assign=True)
+    return ours.eval(), reference.eval()
+
+
+def assert_same_outputs(ours: Tensor, reference: Tensor) -> None:
+    """Equal to 1e-4, for values spread widely enough to make that mean something."""
+    assert reference.std() > 1
+    assert (ours - reference).abs().max() <= 1e-4
