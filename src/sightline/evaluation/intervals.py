@@ -16,10 +16,23 @@ class Interval:
     low: float
     high: float
 
-    def __str__(self) -> str:
+    @property
+    def percent(self) -> str:
+        """The value, as in `91.3%`."""
+        return f"{self.value:.{self._digits}%}"
+
+    @property
+    def span(self) -> str:
+        """The interval in percent, as in `89.9 to 92.5`."""
+        return f"{self.low * 100:.{self._digits}f} to {self.high * 100:.{self._digits}f}"
+
+    @property
+    def _digits(self) -> int:
         # An interval narrower than 0.2 points would print as the same number thrice with one digit.
-        digits = 1 if self.high - self.low >= 0.002 else 2
-        return f"{self.value:.{digits}%} ({self.low * 100:.{digits}f} to {self.high * 100:.{digits}f})"
+        return 1 if self.high - self.low >= 0.002 else 2
+
+    def __str__(self) -> str:
+        return f"{self.percent} ({self.span})"
 
 
 def wilson(successes: int, count: int) -> Interval:

@@ -14,7 +14,7 @@ def classification_report(evaluation: Evaluation) -> str:
 
     A class without images shows dashes and takes no part in the averages.
     """
-    names = [_shorten(figures.name) for figures in evaluation.classes]
+    names = [shorten(figures.name, _LONGEST_NAME) for figures in evaluation.classes]
     width = max(map(cell_len, [*names, "weighted avg"]))
     lines = [" " * width + "".join(f"{column:>{_WIDTH}}" for column in _COLUMNS), ""]
     for name, figures in zip(names, evaluation.classes, strict=True):
@@ -25,6 +25,19 @@ def classification_report(evaluation: Evaluation) -> str:
     lines.append(_average_line("macro avg", width, evaluation.macro, total))
     lines.append(_average_line("weighted avg", width, evaluation.weighted, total))
     return "\n".join(lines) + "\n"
+
+
+def shorten(name: str, longest: int) -> str:
+    """One printable line of at most `longest` cells, cut in the middle: long names often differ at their end."""
+    name = "".join(character if character.isprintable() else "�" for character in name)
+    if cell_len(name) <= longest:
+        return name
+    head, tail = name, name
+    while cell_len(head) > longest // 2:
+        head = head[:-1]
+    while cell_len(tail) > (longest - 1) // 2:
+        tail = tail[1:]
+    return f"{head}…{tail}"
 
 
 def _average_line(name: str, width: int, averages: Averages, total: int) -> str:
@@ -42,16 +55,3 @@ def _cell(value: float | None) -> str:
 def _pad(name: str, width: int) -> str:
     """Right-aligned by the cells it takes on a terminal: Chinese characters take two each."""
     return " " * (width - cell_len(name)) + name
-
-
-def _shorten(name: str) -> str:
-    """One line of at most 40 cells, cut in the middle: long names often differ at their end."""
-    name = "".join(character if character.isprintable() else "�" for character in name)
-    if cell_len(name) <= _LONGEST_NAME:
-        return name
-    head, tail = name, name
-    while cell_len(head) > _LONGEST_NAME // 2:
-        head = head[:-1]
-    while cell_len(tail) > _LONGEST_NAME // 2 - 1:
-        tail = tail[1:]
-    return f"{head}…{tail}"

@@ -1,0 +1,147 @@
+"""Charts as SVG that is part of a page: its text is the page's text, its colours the page's light or dark ones."""
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from sightline.evaluation.calibration import ReliabilityBin
+from sightline.evaluation.metrics import ProbabilityFigures
+
+# Matplotlib can't write CSS variables, so each is drawn in a colour of its own and replaced in the SVG.
+_INK, _MUTED, _LINE, _ACCENT, _WRONG = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WRONG: "--wrong"}
+
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sightline",  # or ids, and with them the file, would differ each time
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": _LINE,
+    "ytick.color": _LINE,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+}
+_SIZE = (3.9, 2.8)
+"""Inches. A chart fills a phone's width or a third of a screen's, so it is drawn once for both."""
+
+History = Sequence[Mapping[str, float | None]]
+
+
+def curves(history: History) -> list[Markup]:
+    """Loss, accuracy and learning rate by epoch; a chart is left out when fewer than two rows have its figures."""
+    charts = (
+        (("train_loss", "val_loss"), "Loss", False),
+        (("train_accuracy", "val_accuracy"), "Accuracy", True),
+        (("lr",), "Learning rate", False),
+    )
+    return [
+        _curve(history, columns, title, percent=percent)
+        for columns, title, percent in charts
+        if any(len(_points(history, column)[0]) > 1 for column in columns)
+    ]
+
+
+def reliability_diagram(figures: ProbabilityFigures, *, name: str) -> Markup:
+    """Accuracy against confidence with the gap between them, above the number of images in each bin.
+
+    `name` is the chart's own within the page.
+    """
+    bins = [part for part in figures.bins if part.count]
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_SIZE[0], 3.6), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        _draw_gaps(upper, bins)
+        lower.bar(*_columns(bins), width=1 / len(figures.bins), color=_MUTED, edgecolor="none", align="edge")
+        lower.set(xlabel="Confidence", ylabel="Images", xlim=(0, 1))
+        lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        figure.align_ylabels()
+        error = f"{figures.calibration_error:.1%}"
+        return _svg(figure, name, f"Reliability diagram: accuracy and confidence differ by {error} on average.")
+
+
+def _columns(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[int]]:
+    return [part.low for part in bins], [part.count for part in bins]
+
+
+def _draw_gaps(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
+    for part in bins:
+        assert part.accuracy is not None  # a bin with images has one
+        assert part.confidence is not None
+        width, accuracy = part.high - part.low, part.accuracy
+        axes.bar(part.low, accuracy.value, width=width, align="edge", color=_ACCENT, alpha=0.55)
+        gap = part.confidence - accuracy.value
+        axes.bar(part.low, gap, width=width, bottom=accuracy.value, align="edge", color=_WRONG, alpha=0.3)
+        axes.hlines(part.confidence, part.low, part.high, color=_WRONG, linewidth=1.4)
+        axes.vlines((part.low + part.high) / 2, accuracy.low, accuracy.high, color=_INK, linewidth=0.9)
+    axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.9, linestyle="--")
+    axes.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _curve(history: History, columns: Sequence[str], title: str, *, percent: bool) -> Markup:
+    last: list[str] = []
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.subplots()
+        for column, colour, style in zip(columns, (_ACCENT, _WRONG), ("-", "--"), strict=False):
+            epochs, values = _points(history, column)
+            if not epochs:
+                continue
+            label = {"train": "training", "val": "validation"}.get(column.partition("_")[0], column)
+            # With two marks to tell lines apart, colour is never the only one.
+            marker = "o" if len(epochs) <= 30 else None
+            axes.plot(epochs, values, style, color=colour, label=label, marker=marker, markersize=3, linewidth=1.6)
+            last.append(f"{label} ends at {values[-1]:.1%}" if percent else f"{label} ends at {values[-1]:.4g}")
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        axes.set_xlabel("Epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if len(columns) > 1:
+            axes.legend(loc="best")
+        return _svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch: {', '.join(last)}.")
+
+
+def _points(history: History, column: str) -> tuple[list[float], list[float]]:
+    """(epochs, values) of the rows that have the column."""
+    rows = [(row.get("epoch"), row.get(column)) for row in history]
+    known = [(epoch, value) for epoch, value in rows if epoch is not None and value is not None]
+    return [epoch for epoch, _ in known], [value for _, value in known]
+
+
+def _svg(figure: Figure, name: str, description: str) -> Markup:
+    """The figure as an <svg> element, described in words for those who can't see it."""
+    buffer = StringIO()
+    empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no dates: equal figures are equal files
+    figure.savefig(buffer, format="svg", transparent=True, metadata=empty)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace("xlink:href", "href")
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    # Ids are the page's, so that two charts must not share one.
+    text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
+    text = re.sub(
+        r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-label="{escape(description)}">',
+        text,
+    )
+    return Markup(text)  # noqa: S704 - drawn from numbers and our own words; no text of the user's is in it

@@ -1,0 +1,73 @@
+"""One HTML page about a model, in one file: no outside request, no script, light and dark, for screen and print."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from sightline.files import write_text
+from sightline.reports.audit import audit_tables
+from sightline.reports.confusion import MAX_TABLE_CLASSES, classes_a_dot, heat_map, table_rows
+from sightline.reports.facts import tables
+from sightline.reports.figures import curves, reliability_diagram
+from sightline.reports.notices import notices
+from sightline.reports.report import Report
+from sightline.reports.thumbnails import data_uri
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write the page, whole or not at all. Raises SightlineError when it can't be written."""
+    write_text(path, render(report))
+
+
+def render(report: Report) -> str:
+    """The page's text. Equal reports give equal pages."""
+    evaluation = report.test
+    small = len(evaluation.classes) <= MAX_TABLE_CLASSES
+    temperature = evaluation.calibrated.temperature
+    reliability = [(f"At the model's temperature, {temperature:.3g}", evaluation.calibrated, "calibrated")]
+    if temperature != 1:
+        reliability.insert(0, ("Before calibration, at temperature 1", evaluation.uncalibrated, "uncalibrated"))
+    return _template().render(
+        report=report,
+        test=evaluation,
+        notices=notices(report),
+        charts=curves(report.history),
+        reliability=[(words, part, reliability_diagram(part, name=name)) for words, part, name in reliability],
+        matrix=table_rows(evaluation) if small else None,
+        heat_map=None if small else heat_map(evaluation),
+        classes_a_dot=classes_a_dot(evaluation),
+        pairs=evaluation.confused_pairs(12),
+        pictures=[(part.mistake, part.image and data_uri(part.image)) for part in report.mistakes],
+        audit=audit_tables(report.audit) if report.audit else [],
+        environment=tables(report.environment or {}),
+    )
+
+
+def compact(number: float) -> str:
+    """A large count for reading: 11173962 is "11.2 million"."""
+    for size, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if number >= size:
+            return f"{number / size:.3g} {name}"
+    return f"{number:g}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.913 is "91.3%"; a missing figure is a dash."""
+    return "–" if share is None else f"{share:.{digits}%}"
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A number with that many significant digits; a missing one is a dash."""
+    return "–" if value is None else f"{value:.{digits}g}"
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # class names and paths are the user's text
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(compact=compact, percent=percent, figure=figure, thousands="{:,}".format)
+    return environment.get_template("report.html.j2")
