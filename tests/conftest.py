@@ -1,6 +1,7 @@
 """What every test shares: a cache of its own, one thread, and small folders of images."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,20 @@ def make_photos(folder: Path, *, classes: tuple[str, ...] = ("blue", "green", "r
             pixels[:, :, channel % 3] += 150
             Image.fromarray(pixels).save(folder / name / f"{number:03}.jpg")
     return folder
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Generator[Path]:
+    """A disk of 256 kB; only the superuser can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk needs the superuser")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

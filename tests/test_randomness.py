@@ -4,7 +4,6 @@ import torch
 
 from sightline.randomness import Draws, key, permutation, seed_torch
 
-
 EXPECTED = ["0.58233082", "0.14954913", "0.64257669", "0.19982356", "0.31362987", "0.64480269"]
 
 

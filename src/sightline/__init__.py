@@ -1,0 +1,57 @@
+"""Sightline: from a folder of images to a served, compressed classifier, with evidence at every step.
+
+The public names are loaded on first use, so that importing the package takes milliseconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sightline.data.check import check
+    from sightline.errors import SightlineError
+    from sightline.evaluation import evaluate
+    from sightline.model_folder import ModelFolder
+    from sightline.models import create_model
+    from sightline.prediction import Predictor
+    from sightline.recipe import Recipe
+    from sightline.recipes import find_recipe
+    from sightline.reports import write_report
+    from sightline.training import resume, train
+
+__all__ = [
+    "ModelFolder",
+    "Predictor",
+    "Recipe",
+    "SightlineError",
+    "check",
+    "create_model",
+    "evaluate",
+    "find_recipe",
+    "resume",
+    "train",
+    "write_report",
+]
+
+_HOMES = {
+    "ModelFolder": "sightline.model_folder",
+    "Predictor": "sightline.prediction",
+    "Recipe": "sightline.recipe",
+    "SightlineError": "sightline.errors",
+    "check": "sightline.data.check",
+    "create_model": "sightline.models",
+    "evaluate": "sightline.evaluation",
+    "find_recipe": "sightline.recipes",
+    "resume": "sightline.training",
+    "train": "sightline.training",
+    "write_report": "sightline.reports",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,8 @@
 
 import hashlib
 import json
+import os
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -126,12 +128,9 @@ class ModelFolder:
     @classmethod
     def write(cls, path: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> "ModelFolder":
         """Write weights and model.json, in this order, each whole or not at all. Raises SightlineError."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         (path / "model.json").unlink(missing_ok=True)  # never an old description beside new weights
-        with whole_file(path / "weights.safetensors") as aside:
-            _save(tensors, aside)
-            digest = _sha256(aside)
-        spec = replace(spec, weights_sha256=digest)
+        save_weights(path / "weights.safetensors", weights)
+        spec = replace(spec, weights_sha256=_sha256(path / "weights.safetensors"))
         folder = cls(path, spec)
         folder._write_spec()
         return folder
@@ -166,11 +165,15 @@ class ModelFolder:
         write_json(self.path / "model.json", content)
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        save_file(tensors, path)
-    except SafetensorError as error:  # it wraps the operating system's error in words
-        raise OSError(str(error)) from error
+def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all. Raises SightlineError."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    with whole_file(path) as aside:
+        try:
+            save_file(tensors, aside)
+        except SafetensorError as error:  # it gives the operating system's error in words
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from error
 
 
 def _sha256(path: Path) -> str:

@@ -58,7 +58,10 @@ class Predictor:
 
     def predict(self, images: Sequence[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> list[Prediction]:
         """One Prediction for each image, in order; an unreadable image gets one with an error."""
-        named = ((str(image) if isinstance(image, str | Path) else f"image {number}", image) for number, image in enumerate(images, 1))
+        named = (
+            (str(image) if isinstance(image, str | Path) else f"image {number}", image)
+            for number, image in enumerate(images, 1)
+        )
         return list(self.predict_stream(named, top_k=top_k, batch_size=batch_size))
 
     def predict_stream(

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from sightline.cli import demo, evaluate, predict, recipes, train
+from sightline.cli import check, demo, evaluate, predict, recipes, train
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich alone would double the time to print it
 )
-for verb in (demo.demo, train.train, evaluate.evaluate, predict.predict, recipes.recipes):
+for verb in (demo.demo, check.check, train.train, evaluate.evaluate, predict.predict, recipes.recipes):
     app.command()(verb)
 
 

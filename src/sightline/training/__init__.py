@@ -3,6 +3,7 @@
 import glob
 import itertools
 import json
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ def train(recipe: Recipe, data: str | Path, *, out: str | Path | None = None) ->
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
     folder = _free_folder(data) if out is None else Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # noqa: PTH110  # no error if too long
         raise ModelError(
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
+from sightline.data.phrases import counted
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.evaluation import evaluate
@@ -120,7 +121,7 @@ def _announce(recipe: Recipe, prepared: Prepared, network: Architecture, device:
     counts = count(network.build(), network.image_size)
     log.info(
         f"{network.name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates "
-        f"an image; {recipe.epochs} epochs on {device.type}, {recipe.train.precision}."
+        f"an image; {counted(recipe.epochs, 'epoch')} on {device.type}, {recipe.train.precision}."
     )
 
 

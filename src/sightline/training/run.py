@@ -13,12 +13,10 @@ from typing import Any
 
 import lightning
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.data.loader import Batches
-from sightline.files import whole_file
+from sightline.model_folder import save_weights
 from sightline.prediction import collect_logits
 from sightline.recipe_text import to_yaml
 from sightline.training.checkpoint import Checkpoint, save_checkpoint
@@ -70,6 +68,7 @@ class Run(lightning.Callback):
         """Go on from there: the model now, the optimiser once Lightning has made it."""
         self.task.progress = Progress(**checkpoint.progress)
         self.journal = Journal(**checkpoint.journal)
+        self.journal.rows = [Row(**row) for row in checkpoint.journal["rows"]]
         self.task.model.load_state_dict(checkpoint.model)
         self._resumed = checkpoint
 
@@ -160,6 +159,4 @@ class Run(lightning.Callback):
             self.journal.looks_without_gain += 1
             return
         self.journal.best_loss, self.journal.best_epoch, self.journal.looks_without_gain = row.val_loss, row.epoch, 0
-        tensors: dict[str, Tensor] = self.task.model.state_dict()
-        with whole_file(self.best) as aside:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)
+        save_weights(self.best, self.task.model.state_dict())

@@ -1,0 +1,115 @@
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_photos
+from PIL import Image
+from test_model_folder import make_folder
+
+from sightline.errors import SightlineError
+from sightline.prediction import Predictor
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return Predictor(make_folder(tmp_path / "model"))
+
+
+def test_a_path_bytes_an_image_and_an_array_give_the_same_answer(predictor: Predictor, photos: Path) -> None:
+    file = photos / "red" / "000.jpg"
+    image = Image.open(file)
+    answers = predictor.predict([file, str(file), file.read_bytes(), image, np.asarray(image)])
+    assert len({answer.guesses for answer in answers}) == 1
+    assert [answer.name for answer in answers[2:]] == ["image 3", "image 4", "image 5"]
+
+
+def test_probabilities_are_calibrated_sorted_and_sum_to_one(predictor: Predictor, photos: Path) -> None:
+    [answer] = predictor.predict([photos / "red" / "000.jpg"])
+    values = [guess.probability for guess in answer.guesses]
+    assert values == sorted(values, reverse=True)
+    assert sum(values) == pytest.approx(1, abs=1e-6)
+    pixels = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    assert torch.allclose(predictor.probabilities(pixels), (predictor.logits(pixels) / 1.5).softmax(1))
+
+
+def test_the_batch_size_does_not_change_the_order_or_the_answers(predictor: Predictor, photos: Path) -> None:
+    files = sorted(photos.rglob("*.jpg"))[:7]
+    one, three = predictor.predict(files, batch_size=1), predictor.predict(files, batch_size=3)
+    assert [answer.name for answer in three] == list(map(str, files))
+    for a, b in zip(one, three, strict=True):
+        assert [guess.label for guess in a.guesses] == [guess.label for guess in b.guesses]
+        assert a.guesses[0].probability == pytest.approx(b.guesses[0].probability, abs=1e-5)
+
+
+def test_an_unreadable_image_fails_alone(predictor: Predictor, photos: Path) -> None:
+    good = photos / "red" / "000.jpg"
+    answers = predictor.predict([good, b"", photos / "none.jpg", np.zeros((4, 4), dtype=np.float32), good])
+    assert [answer.error is None for answer in answers] == [True, False, False, False, True]
+    assert answers[1].error == "the file is empty"
+    assert answers[2].error == "No such file or directory"
+    assert "must be uint8" in str(answers[3].error)
+
+
+def test_the_caller_s_image_is_left_as_it_was(predictor: Predictor) -> None:
+    image = Image.new("P", (30, 20))
+    image.getexif()[0x0112] = 6
+    predictor.predict([image])
+    assert (image.mode, image.size) == ("P", (30, 20))
+
+
+def test_top_k_must_be_positive(predictor: Predictor) -> None:
+    with pytest.raises(SightlineError, match="top_k must be at least 1, got 0"):
+        predictor.predict([b""], top_k=0)
+
+
+def test_a_device_that_is_missing_names_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"'gpu' is not available here. Available: cpu"):
+        Predictor.open(make_folder(tmp_path / "model").path, device="gpu")
+
+
+def test_the_command_reads_files_folders_and_archives_and_fails_for_the_unreadable(
+    tmp_path: Path, run_cli: Cli
+) -> None:
+    model = make_folder(tmp_path / "model").path
+    photos = make_photos(tmp_path / "photos", count=2)
+    (photos / "red" / "broken.jpg").write_text("no image")
+    code, out, err = run_cli("predict", model, photos, tmp_path / "none.png", "--top-k", "1")
+    assert code == 1
+    assert len(out.splitlines()) == 6
+    assert "broken.jpg: not an image in a known format" in err
+    assert "none.png: the file does not exist" in err
+
+
+def test_json_and_csv_can_be_parsed_and_hold_the_failures(tmp_path: Path, run_cli: Cli) -> None:
+    import csv
+    import json
+
+    model = make_folder(tmp_path / "model").path
+    photos = make_photos(tmp_path / "photos", classes=('röt, "x"',), count=1)
+    code, out, _ = run_cli("predict", model, photos, "none.png", "--format", "json", "--top-k", "2")
+    first, second = json.loads(out)
+    assert code == 1
+    assert len(first["predictions"]) == 2
+    assert second == {"path": "none.png", "error": "the file does not exist"}
+    _, out, _ = run_cli("predict", model, photos, "none.png", "--format", "csv", "--top-k", "2")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    assert rows[0]["path"].endswith('röt, "x"/000.jpg')
+
+
+def test_nothing_to_predict_is_an_error(tmp_path: Path, run_cli: Cli) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = run_cli("predict", make_folder(tmp_path / "model").path, tmp_path / "empty")
+    assert (code, err) == (2, f"error: There are no images in '{tmp_path / 'empty'}'.\n")
+
+
+def test_an_image_larger_than_memory_should_hold_is_refused(predictor: Predictor) -> None:
+    small = BytesIO()
+    Image.new("1", (20_000, 20_000)).save(small, "PNG")
+    [answer] = predictor.predict([small.getvalue()])
+    assert "more than 89,478,485 pixels" in str(answer.error)

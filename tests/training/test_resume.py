@@ -1,0 +1,200 @@
+"""Promise 2: killed at any moment and resumed, a run ends with the weights of the uninterrupted run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_photos
+
+from sightline.errors import ModelError, RecipeError
+from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.training import resume, train
+from sightline.training.run import Run
+from sightline.training.task import ClassificationTask
+
+SETTINGS = [
+    "model.name=resnet20",
+    "model.dropout=0.2",  # draws inside the network must be repeated too
+    "model.drop_path=0.2",
+    "data.image_size=16",
+    "data.resize=18",
+    "data.num_workers=0",
+    "augment=[{crop: {padding: 2}}, flip]",
+    "epochs=3",
+    "batch_size=5",
+    "optim.accumulate=2",
+    "optim.clip_norm=1",
+    "optim.warmup_epochs=1",
+    "loss.label_smoothing=0.1",
+    "train.checkpoint_minutes=0",
+]
+RECIPE = override(Recipe(), SETTINGS)
+BATCHES = 3 * 5  # epochs, and batches of 5 from the 24 of 36 images that are trained on
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """The uninterrupted run."""
+    return train(RECIPE, data, out=tmp_path_factory.mktemp("whole") / "run")
+
+
+def weights(folder: ModelFolder) -> str:
+    return folder.spec.weights_sha256
+
+
+def kill_in(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, *, call: int) -> None:
+    """Make the `call`-th call of a method kill the run."""
+    original: Callable[..., Any] = getattr(owner, method)
+    calls = iter(range(1, 10_000))
+
+    def killing(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise Killed
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, method, killing)
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "call"),
+    [
+        pytest.param(ClassificationTask, "training_step", 2, id="before the first checkpoint"),
+        pytest.param(ClassificationTask, "training_step", 10, id="within an epoch, between two updates"),
+        pytest.param(ClassificationTask, "training_step", BATCHES, id="in the last step"),
+        pytest.param(Run, "_look", 2, id="when it begins to validate"),
+        pytest.param(Run, "save", 3, id="when it begins to write a checkpoint"),
+    ],
+)
+def test_a_killed_run_ends_with_the_weights_of_the_uninterrupted_run(
+    owner: type, method: str, call: int, data: Path, whole: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, owner, method, call=call)
+        train(RECIPE, data, out=tmp_path / "run")
+    resumed = resume(data, out=tmp_path / "run")
+    assert weights(resumed) == weights(whole)
+    assert resumed.spec.figures == whole.spec.figures
+
+
+def test_two_kills_change_nothing_and_neither_does_the_log(
+    data: Path, whole: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=5)
+        train(RECIPE, data, out=tmp_path / "run")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=9)
+        resume(data, out=tmp_path / "run")
+    resumed = resume(data, out=tmp_path / "run")
+    assert weights(resumed) == weights(whole)
+    assert losses(resumed.path) == losses(whole.path)
+
+
+def losses(folder: Path) -> list[list[str]]:
+    """The columns of metrics.csv that don't tell time."""
+    return [line.split(",")[:6] for line in (folder / "metrics.csv").read_text().splitlines()]
+
+
+def test_the_number_of_loader_workers_does_not_change_the_weights(
+    data: Path, whole: ModelFolder, tmp_path: Path
+) -> None:
+    with_workers = train(override(RECIPE, ["data.num_workers=2"]), data, out=tmp_path / "run")
+    assert weights(with_workers) == weights(whole)
+
+
+def test_another_seed_changes_the_weights(data: Path, whole: ModelFolder, tmp_path: Path) -> None:
+    assert weights(train(override(RECIPE, ["seed=1"]), data, out=tmp_path / "run")) != weights(whole)
+
+
+def test_resuming_with_another_recipe_is_refused_by_the_setting_s_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=5)
+        train(RECIPE, data, out=tmp_path / "run")
+    with pytest.raises(RecipeError, match=r"begun with another optim\.lr"):
+        resume(data, out=tmp_path / "run", recipe=override(RECIPE, ["optim.lr=1"]))
+
+
+def test_resuming_on_changed_images_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = make_photos(tmp_path / "photos")
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=8)
+        train(RECIPE, photos, out=tmp_path / "run")
+    (photos / "red" / "000.jpg").write_bytes((photos / "red" / "001.jpg").read_bytes())
+    with pytest.raises(ModelError, match="are not those the run"):
+        resume(photos, out=tmp_path / "run")
+
+
+def test_there_is_nothing_to_resume_once_a_run_has_ended(data: Path, whole: ModelFolder) -> None:
+    with pytest.raises(ModelError, match="has ended; there is nothing to resume"):
+        resume(data, out=whole.path)
+
+
+def test_a_damaged_checkpoint_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=8)
+        train(RECIPE, data, out=tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(ModelError, match=r"The checkpoint '.*last\.pt' is damaged, or no checkpoint at all\."):
+        resume(data, out=tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoints", [1, 4, 7])
+def test_sigkill_changes_nothing(checkpoints: int, data: Path, whole: ModelFolder, tmp_path: Path) -> None:
+    """The real signal to the real command, once it has written so many checkpoints, with two loader workers."""
+    command = [str(Path(sys.executable).with_name("sightline")), "train", str(data), "--out", str(tmp_path / "run")]
+    settings = [word for setting in [*SETTINGS, "data.num_workers=2"] for word in ("--set", setting)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, *settings], env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    last, seen = tmp_path / "run" / "checkpoints" / "last.pt", set[int]()
+    while len(seen) < checkpoints:
+        if last.exists():
+            seen.add(last.stat().st_mtime_ns)
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "model.json").exists()
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    assert weights(ModelFolder.read(tmp_path / "run")) == weights(whole)
+
+
+@pytest.mark.slow
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(data: Path, whole: ModelFolder, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("sightline")), "train", str(data), "--out", str(tmp_path / "run")]
+    settings = [word for setting in [*SETTINGS, "train.checkpoint_minutes=60"] for word in ("--set", setting)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*command, *settings], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "epoch   1" not in said:
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        said += process.stderr.read()
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    assert weights(ModelFolder.read(tmp_path / "run")) == weights(whole)
