@@ -43,7 +43,7 @@ def test_lossless_formats_give_back_their_pixels(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "AVIF"])
 def test_lossy_formats_give_nearly_their_pixels(form: str) -> None:
-    difference = decoded(Image.fromarray(CORNERS), form, quality=95, subsampling=0).astype(int) - CORNERS
+    difference = decoded(Image.fromarray(CORNERS), form, quality=95, subsampling="4:4:4").astype(int) - CORNERS
     assert np.abs(difference).mean() < 8
 
 
@@ -57,7 +57,7 @@ STORED = {
     7: CORNERS.transpose(1, 0, 2)[::-1, ::-1],
     8: CORNERS.transpose(1, 0, 2)[:, ::-1],
 }
-"""What a camera stores so that its EXIF orientation makes CORNERS of it (Exif 2.32, tag 0112: where row 0 and column 0 are)."""
+"""What a camera stores so that its EXIF orientation makes CORNERS of it (Exif 2.32, tag 0112)."""
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
@@ -164,6 +164,13 @@ def test_an_animation_gives_its_first_frame() -> None:
     assert decoded(frames[0], "GIF", save_all=True, append_images=frames[1:])[0, 0].tolist() == [255, 0, 0]
 
 
+def test_a_phones_photo_with_a_second_image_behind_it_gives_the_first() -> None:
+    first, second = Image.new("RGB", (9, 9), "red"), Image.new("RGB", (9, 9), "blue")
+    red, _, blue = decoded(first, "MPO", save_all=True, append_images=[second])[0, 0].tolist()
+    assert red > 200
+    assert blue < 50
+
+
 def test_the_format_is_found_from_the_content_and_not_from_a_name() -> None:
     assert open_image(encoded(Image.fromarray(CORNERS), "GIF")).format == "GIF"
 
@@ -219,7 +226,7 @@ def test_damage_of_any_kind_is_unreadable_or_an_rgb_image_and_nothing_else(form:
     exif[0x0112] = 6
     options = {"exif": exif} if form in {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"} else {}
     whole = encoded(Image.fromarray(CORNERS), form, **options)
-    unreadable = 0
+    reasons: list[str] = []
     for _ in range(300):
         content = bytearray(whole)
         span = len(content) if draws.random() < 0.5 else min(len(content), 100)
@@ -228,7 +235,6 @@ def test_damage_of_any_kind_is_unreadable_or_an_rgb_image_and_nothing_else(form:
         try:
             assert decode(bytes(content)).mode == "RGB"
         except UnreadableImageError as error:
-            unreadable += 1
-            assert str(error)
-            assert "\n" not in str(error)
-    assert unreadable
+            reasons.append(str(error))
+    assert reasons
+    assert all(len(reason.splitlines()) == 1 for reason in reasons)

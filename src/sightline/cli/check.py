@@ -69,7 +69,7 @@ def _classes(findings: "DataAudit") -> "Table":
     for name in (*splits, "images"):
         table.add_column(name, justify="right")
     for label, number in list(findings.counts.items())[:NUM_CLASSES_SHOWN]:
-        table.add_row(label, *(f"{splits[name][label]:,}" for name in splits), f"{number:,}")
+        table.add_row(_shown(label), *(f"{splits[name][label]:,}" for name in splits), f"{number:,}")
     hidden = len(findings.counts) - NUM_CLASSES_SHOWN
     if hidden > 0:
         table.add_row(f"... {hidden:,} more classes")
@@ -104,7 +104,12 @@ def _named(title: str, lines: list[str]) -> Iterator[str]:
     if not lines:
         return
     more = [f"... {len(lines) - NUM_SHOWN:,} more"] if len(lines) > NUM_SHOWN else []
-    yield "\n".join([f"\n{title} ({len(lines):,})", *(f"  {line}" for line in (*lines[:NUM_SHOWN], *more))])
+    yield "\n".join([f"\n{title} ({len(lines):,})", *(f"  {_shown(line)}" for line in (*lines[:NUM_SHOWN], *more))])
+
+
+def _shown(name: str) -> str:
+    """A name as one line that can't steer the terminal: what has no shape of its own is escaped."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 def _alike(group: "Alike") -> str:

@@ -58,7 +58,7 @@ def _write(file: Path, name: str) -> None:
         images = named.images(downloads)
         with whole_file(file) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_STORED) as archive:
             for path, content in track(images, total=len(images), label=f"Writing {file.name}"):
-                archive.writestr(zipfile.ZipInfo(path), content())
+                archive.writestr(zipfile.ZipInfo(path), _content(path, content))
     except (OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError, zipfile.BadZipFile) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DataError(
@@ -66,6 +66,13 @@ def _write(file: Path, name: str) -> None:
             f"put {'it' if len(named.urls) == 1 else 'them'} into {str(downloads / named.folder)!r}; remove what lies "
             "there in part. Or name a folder or zip of the set, with class folders in train/ and test/."
         ) from error
+
+
+def _content(path: str, read: Callable[[], bytes]) -> bytes:
+    try:
+        return read()
+    except OSError as error:  # else it would be taken for a fault of the disk that is written to
+        raise RuntimeError(f"{path} is missing from the download") from error
 
 
 def _cifar(cls: str) -> Callable[[Path], Images]:

@@ -62,7 +62,7 @@ class Splits:
         Raises DataError that names the images which are no longer there.
         """
         place = {path: number for number, path in enumerate(table.paths)}
-        gone = [path for split in SPLITS for path in value[split] if path not in place]
+        gone = sorted(path for split in SPLITS for path in value[split] if path not in place)
         if gone:
             it = "it" if len(gone) == 1 else "them"
             raise DataError(
@@ -96,11 +96,18 @@ def split(
     fractions: dict[Split, float] = {"val": val_fraction, "test": test_fraction}
     missing: list[Split] = [name for name in _ORDER if name in missing_splits(table)]
     made: list[str] = []
-    for name in missing:
-        number = _hold_out(table, facts, assigned, name, fractions[name], seed)
+    for number, name in enumerate(missing):
+        spared = len(missing) - number  # for train, and each split still to come
+        moved = [
+            place
+            for pool in _pools(table, facts, assigned)
+            for place in _chosen(pool, fractions[name], spared, f"{seed} {name}")
+        ]
+        for place in moved:
+            assigned[place] = name
         whole = "all images" if not has_splits(table) and name == "test" else "the training images"
         made.append(
-            f"{name}: {counted(number, 'image')}, {fractions[name]:.3g} of {whole}, held out by us, "
+            f"{name}: {counted(len(moved), 'image')}, {fractions[name]:.3g} of {whole}, held out by us, "
             f"stratified by class, seed {seed}"
         )
     if missing and has_splits(table):
@@ -113,41 +120,42 @@ def split(
     return Splits(train, val, test, tuple(made))
 
 
-def _hold_out(
-    table: ImageTable,
-    facts: Sequence[ImageFacts],
-    assigned: list[Split | None],
-    name: Split,
-    fraction: float,
-    seed: int,
-) -> int:
-    """Move a share of each class's training images to the split `name`, and say how many that were."""
-    carriers: dict[str, set[tuple[str, Split | None]]] = defaultdict(set)  # of a content: its labels and splits
+@dataclass(frozen=True)
+class _Pool:
+    """The training images of one class."""
+
+    places: list[int]
+    groups: dict[str, list[int]]
+    """By content, those that may be moved: their content is nowhere else, and under no other label."""
+
+
+def _pools(table: ImageTable, facts: Sequence[ImageFacts], assigned: Sequence[Split | None]) -> list[_Pool]:
+    carriers: dict[str, set[tuple[str, Split | None]]] = defaultdict(set)
     for fact, label, own in zip(facts, table.labels, assigned, strict=True):
         carriers[fact.sha256].add((label, own))
-    pools: dict[str, list[int]] = defaultdict(list)
-    for place, (label, own) in enumerate(zip(table.labels, assigned, strict=True)):
-        if own == "train":
-            pools[label].append(place)
-    moved = 0
-    for places in pools.values():
-        wanted = max(1, int(len(places) * fraction + 0.5))
-        groups: dict[str, list[int]] = defaultdict(list)
-        for place in places:
-            if len(carriers[facts[place].sha256]) == 1:
-                groups[facts[place].sha256].append(place)
-        taken = 0
-        for content in sorted(groups, key=lambda content: _rank(seed, name, content)):
-            if taken + len(groups[content]) <= wanted and taken + len(groups[content]) < len(places):
-                taken += len(groups[content])
-                for place in groups[content]:
-                    assigned[place] = name
-        moved += taken
-    return moved
+    pools: dict[str, _Pool] = {}
+    for place, (fact, label, own) in enumerate(zip(facts, table.labels, assigned, strict=True)):
+        if own != "train":
+            continue
+        pool = pools.setdefault(label, _Pool([], defaultdict(list)))
+        pool.places.append(place)
+        if len(carriers[fact.sha256]) == 1:
+            pool.groups[fact.sha256].append(place)
+    return list(pools.values())
 
 
-def _rank(seed: int, name: Split, content: str) -> bytes:
-    return hashlib.sha256(f"{seed} {name} {content}".encode()).digest()
+def _chosen(pool: _Pool, fraction: float, spared: int, key: str) -> list[int]:
+    """A share of the pool, whole groups in an order that `key` decides, so many that at least `spared` images stay."""
+    wanted = min(max(1, int(len(pool.places) * fraction + 0.5)), len(pool.places) - spared)
+    chosen: list[int] = []
+    for content in sorted(pool.groups, key=lambda content: _rank(key, content)):
+        if len(chosen) + len(pool.groups[content]) <= wanted:
+            chosen += pool.groups[content]
+    return chosen
+
+
+def _rank(key: str, content: str) -> bytes:
+    return hashlib.sha256(f"{key} {content}".encode()).digest()
 
 
 def _check_every_class(table: ImageTable, assigned: Sequence[Split | None], made: Sequence[Split]) -> None:

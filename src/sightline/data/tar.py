@@ -67,6 +67,8 @@ def open_tar(file: Path, location: str) -> tuple[TarSource, Listing]:
         plain = _decompressed(file, stamp) if file.suffix.lower() in _OPENERS else file
         with tarfile.open(plain, "r:") as archive:
             entries = archive.getmembers()
+            if plain.stat().st_size < archive.offset + tarfile.BLOCKSIZE:  # an archive ends in blocks of zeros
+                raise tarfile.ReadError("it is cut off")
     except OSError as error:
         raise DataError(f"{str(file)!r} can't be read: {reason(error)}.") from error
     except _BROKEN as error:
