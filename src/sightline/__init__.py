@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sightline.data.check import check
+    from sightline.data.prepare import check
     from sightline.errors import SightlineError
     from sightline.evaluation import evaluate
     from sightline.model_folder import ModelFolder
@@ -37,7 +37,7 @@ _HOMES = {
     "Predictor": "sightline.prediction",
     "Recipe": "sightline.recipe",
     "SightlineError": "sightline.errors",
-    "check": "sightline.data.check",
+    "check": "sightline.data.prepare",
     "create_model": "sightline.models",
     "evaluate": "sightline.evaluation",
     "find_recipe": "sightline.recipes",

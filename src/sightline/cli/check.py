@@ -24,13 +24,10 @@ def check(
     """Look at every image of DATA and report what would stop or spoil a training. Exit code 1 if anything would."""
     from rich.console import Console
 
-    from sightline.data.audit import audit
-    from sightline.data.inspection import inspect
-    from sightline.data.scan import scan
+    from sightline.data.prepare import check as run
     from sightline.files import write_json
 
-    table = scan(data)
-    findings = audit(table, inspect(table))
+    findings = run(data)
     console = Console(highlight=False, markup=False, emoji=False)
     for part in _parts(findings):
         console.print(part, soft_wrap=isinstance(part, str))

@@ -59,6 +59,12 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
     return Prepared(table, facts, findings, splits, findings.fingerprint, readable)
 
 
+def check(location: str | Path) -> DataAudit:
+    """Look at every image and report what would stop or spoil a training. Raises DataError when there are none."""
+    table = scan(location)
+    return audit(table, inspect(table))
+
+
 def readable_table(location: str | Path) -> ImageTable:
     """The table of images that are only evaluated on. Raises DataError when any of them can't be read."""
     table = scan(location)

@@ -22,23 +22,15 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two groups: what decays, and what does not.
 
-    Matrices and kernels decay. Biases, norms and scales have one dimension and do not: shrinking them
-    limits what the network can say without making it simpler. Nor do embeddings of position.
+    Kernels and matrices decay: parameters of two dimensions or more that are some layer's weight. Biases, norms and
+    scales have one dimension and do not: shrinking them limits what the network can say without making
+    it simpler. Nor do position tables and class tokens, which are added and not multiplied; they are nobody's
+    weight.
     """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        group = kept if parameter.ndim <= 1 or _is_embedding(name) else decayed
-        group.append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-def _is_embedding(name: str) -> bool:
-    """By name: position tables and class tokens have the shape of matrices, but are added, not multiplied."""
-    return any(part in name for part in ("position", "pos_embed", "class_token", "cls_token", "relative_bias"))
+        if parameter.requires_grad:
+            (decayed if parameter.ndim > 1 and name.endswith("weight") else kept).append(parameter)
+    groups = [(decayed, weight_decay), (kept, 0.0)]
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]

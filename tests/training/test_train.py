@@ -1,0 +1,182 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_photos
+
+from sightline.data.loader import Batches
+from sightline.errors import DataError, ModelError, SightlineError
+from sightline.evaluation import evaluate, read_evaluation
+from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
+from sightline.recipe_text import from_yaml, override
+from sightline.reports import write_report
+from sightline.training import fast_dev_run, train
+
+RECIPE = override(
+    Recipe(),
+    ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=3", "batch_size=8"],
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("data") / "photos", count=20)
+
+
+@pytest.fixture(scope="module")
+def folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return train(override(RECIPE, ["epochs=8"]), data, out=tmp_path_factory.mktemp("run") / "model")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_colours_are_learnt(folder: ModelFolder) -> None:
+    assert folder.spec.figures["test"]["accuracy"]["value"] >= 0.8
+    assert float(rows(folder.path)[-1]["train_loss"]) < float(rows(folder.path)[0]["train_loss"])
+
+
+def test_the_folder_holds_what_one_walks_back_by(folder: ModelFolder, data: Path) -> None:
+    provenance = folder.spec.provenance
+    assert provenance.data["location"] == str(data)
+    assert provenance.data["images"] == {"train": 42, "val": 9, "test": 9}
+    assert len(provenance.data["fingerprint"]) == 64
+    assert provenance.versions["torch"] == torch.__version__.partition("+")[0]
+    assert from_yaml((folder.path / "recipe.yaml").read_text()).epochs == 8
+    splits = json.loads((folder.path / "splits.json").read_text())
+    assert not set(splits["train"]) & set(splits["test"])
+    assert any("held out by us" in sentence for sentence in splits["made"])
+
+
+def test_the_calibration_is_fitted_on_validation_and_says_so(folder: ModelFolder) -> None:
+    assert folder.spec.calibration.fitted_on == "the validation split, 9 images"
+
+
+def test_evaluating_again_gives_the_figures_of_the_training(folder: ModelFolder) -> None:
+    stored = read_evaluation(folder, "test")
+    assert evaluate(folder.path, device="cpu", num_workers=0) == stored
+    assert stored is not None
+    assert len(rows_of_predictions(folder)) == stored.num_images
+
+
+def rows_of_predictions(folder: ModelFolder) -> list[str]:
+    return (folder.path / "evaluation" / "test_predictions.csv").read_text().splitlines()[1:]
+
+
+def test_other_images_are_taken_whole_and_leave_the_folder_as_it_was(folder: ModelFolder, tmp_path: Path) -> None:
+    other = make_photos(tmp_path / "other", classes=("blue", "green"), count=4)
+    before = (folder.path / "model.json").read_bytes()
+    evaluation = evaluate(folder.path, other, num_workers=0)
+    assert evaluation.num_images == 8
+    assert evaluation.absent == ("red",)
+    assert (folder.path / "model.json").read_bytes() == before
+
+
+def test_an_unreadable_image_among_other_images_is_named(folder: ModelFolder, tmp_path: Path) -> None:
+    other = make_photos(tmp_path / "other", count=3)
+    (other / "red" / "001.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 of 9 images could not be read \('red/001.jpg': the file is empty\)"):
+        evaluate(folder.path, other, num_workers=0)
+
+
+def test_the_report_is_one_page_with_the_figures(folder: ModelFolder) -> None:
+    page = write_report(folder).read_text()
+    evaluation = read_evaluation(folder, "test")
+    assert evaluation is not None
+    assert evaluation.accuracy.percent in page
+    assert "held out by us" in page
+
+
+def test_the_report_stands_without_the_images(folder: ModelFolder, data: Path, tmp_path: Path) -> None:
+    moved = data.with_name("moved")
+    data.rename(moved)
+    try:
+        assert write_report(folder).exists()
+        with pytest.raises(DataError, match="does not exist"):
+            evaluate(folder.path)
+    finally:
+        moved.rename(data)
+
+
+def test_the_best_epoch_s_weights_are_kept(folder: ModelFolder) -> None:
+    losses = [float(row["val_loss"]) for row in rows(folder.path)]
+    evaluation = read_evaluation(folder, "val")
+    assert evaluation is not None
+    assert evaluation.uncalibrated.log_loss == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_the_last_weights_are_kept_where_that_is_asked_for(data: Path, tmp_path: Path) -> None:
+    last = train(override(RECIPE, ["train.select=last", "optim.lr=0.05"]), data, out=tmp_path / "run")
+    evaluation = read_evaluation(last, "val")
+    assert evaluation is not None
+    assert evaluation.uncalibrated.log_loss == pytest.approx(float(rows(last.path)[-1]["val_loss"]), rel=1e-4)
+
+
+def test_validation_looks_every_so_often_and_always_at_the_end(data: Path, tmp_path: Path) -> None:
+    folder = train(override(RECIPE, ["train.validate_every=2"]), data, out=tmp_path / "run")
+    assert [bool(row["val_loss"]) for row in rows(folder.path)] == [False, True, True]
+
+
+def test_a_run_stops_early_when_the_validation_loss_has_stopped_falling(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certainty = iter([1.0, 2.0, 1.5, 1.8, 9.0, 9.0])  # of the true class: the loss falls, then rises twice
+
+    def collect(_model: object, batches: Batches, *_: object, **__: object) -> torch.Tensor:
+        numbers = [number for part in batches.order for number in part]
+        return torch.eye(3)[torch.from_numpy(batches.targets[numbers])] * next(certainty)
+
+    monkeypatch.setattr("sightline.training.run.collect_logits", collect)
+    folder = train(override(RECIPE, ["epochs=6", "train.patience=2"]), data, out=tmp_path / "run")
+    assert [row["epoch"] for row in rows(folder.path)] == ["1", "2", "3", "4"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=r"The training loss became nan in epoch \d\. Lower optim\.lr \(1e\+30\)"):
+        train(override(RECIPE, ["optim.lr=1e30"]), data, out=tmp_path / "run")
+    with pytest.raises(ModelError):
+        ModelFolder.read(tmp_path / "run")
+
+
+def test_a_dev_run_goes_the_whole_way_and_keeps_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fast_dev_run(RECIPE, data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_without_a_name_are_numbered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = replace(RECIPE, epochs=1)
+    assert [str(train(recipe, data).path) for _ in range(2)] == ["runs/photos", "runs/photos-2"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_channels_last_and_bf16_train_too(data: Path, tmp_path: Path, precision: str) -> None:
+    recipe = override(RECIPE, ["train.channels_last=true", f"train.precision={precision}", "epochs=2"])
+    assert float(rows(train(recipe, data, out=tmp_path / "run").path)[-1]["train_loss"]) < 2
+
+
+def test_accumulating_gives_the_gradients_of_the_large_batch(data: Path, tmp_path: Path) -> None:
+    """To rounding, for a network without batch norm: its statistics would be those of the small batches."""
+    plain = [
+        "epochs=1",
+        "train.select=last",
+        "optim.name=sgd",
+        "optim.momentum=0",
+        "optim.lr=0.1",
+        "model.name=vit_ti_16",
+    ]
+    large = train(override(RECIPE, [*plain, "batch_size=14"]), data, out=tmp_path / "large").model()
+    small = train(
+        override(RECIPE, [*plain, "batch_size=7", "optim.accumulate=2"]), data, out=tmp_path / "small"
+    ).model()
+    for (name, a), b in zip(large.named_parameters(), small.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5), name
