@@ -104,6 +104,14 @@ def test_the_report_stands_without_the_images(folder: ModelFolder, data: Path, t
         moved.rename(data)
 
 
+def test_tensorboard_shows_the_rows_of_the_log(folder: ModelFolder) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder.path / "tensorboard")).Reload()
+    shown = [event.value for event in events.Scalars("train_loss")]
+    assert shown == pytest.approx([float(row["train_loss"]) for row in rows(folder.path)], rel=1e-6)
+
+
 def test_the_best_epoch_s_weights_are_kept(folder: ModelFolder) -> None:
     losses = [float(row["val_loss"]) for row in rows(folder.path)]
     evaluation = read_evaluation(folder, "val")

@@ -27,7 +27,6 @@ from sightline.recipe import Recipe
 from sightline.summary import count
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fit import check_precision, fit
-from sightline.training.metrics_log import write_tensorboard
 from sightline.training.run import Run
 from sightline.training.task import ClassificationTask
 
@@ -90,7 +89,6 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
         provenance=_provenance(prepared, device),
     )
     written = ModelFolder.write(folder, spec, model.state_dict())
-    write_tensorboard(folder, run.journal.rows)
     names: tuple[Split, ...] = ("val", "test")
     for name in names:
         evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)

@@ -5,8 +5,12 @@ import importlib.util
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sightline.files import write_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass(kw_only=True)
@@ -28,24 +32,34 @@ class Row:
     images_per_second: float
 
 
-def write_rows(folder: Path, rows: list[Row]) -> None:
-    """Write metrics.csv whole. Raises SightlineError when it can't be written."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    write_text(folder / "metrics.csv", text.getvalue())
+class MetricsLog:
+    """Writes a run's rows as they come: metrics.csv always, TensorBoard's events where it is installed."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._events: SummaryWriter | None = None
 
-def write_tensorboard(folder: Path, rows: list[Row]) -> bool:
-    """Write all rows as TensorBoard events under `folder`/tensorboard; False where it isn't installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return False
-    from torch.utils.tensorboard import SummaryWriter
+    def write(self, rows: list[Row]) -> None:
+        """Write all rows so far; the last one is new. Raises SightlineError when they can't be written."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+        write_text(self.folder / "metrics.csv", text.getvalue())
+        if importlib.util.find_spec("tensorboard") is not None:
+            self._write_events(rows[-1])
 
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for row in rows:
-            for name, value in asdict(row).items():
-                if name != "epoch" and value is not None:
-                    writer.add_scalar(name, value, row.epoch)
-    return True
+    def close(self) -> None:
+        """Flush the events."""
+        if self._events is not None:
+            self._events.close()
+
+    def _write_events(self, row: Row) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        if self._events is None:  # of a resumed run: hides what the killed one wrote of this epoch and later
+            self._events = SummaryWriter(str(self.folder / "tensorboard"), purge_step=row.epoch)
+        for name, value in asdict(row).items():
+            if name != "epoch" and value is not None:
+                self._events.add_scalar(name, value, row.epoch)
+        self._events.flush()

@@ -20,7 +20,7 @@ from sightline.model_folder import save_weights
 from sightline.prediction import collect_logits
 from sightline.recipe_text import to_yaml
 from sightline.training.checkpoint import Checkpoint, save_checkpoint
-from sightline.training.metrics_log import Row, write_rows
+from sightline.training.metrics_log import MetricsLog, Row
 from sightline.training.task import ClassificationTask, Progress
 
 
@@ -47,6 +47,7 @@ class Run(lightning.Callback):
         self.targets = torch.from_numpy(validation.targets[[n for part in validation.order for n in part]])
         self.data_fingerprint = data_fingerprint
         self.journal = Journal()
+        self.metrics = MetricsLog(folder)
         self.interrupted: Callable[[], bool] = lambda: False
         """Whether the user asked to stop; looked at between steps."""
         self._resumed: Checkpoint | None = None
@@ -100,6 +101,11 @@ class Run(lightning.Callback):
         if asked and self.task.at_update:
             trainer.should_stop = True
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Close the logs."""
+        del trainer, pl_module
+        self.metrics.close()
+
     def save(self, trainer: lightning.Trainer) -> None:
         """Write the checkpoint to resume from. Raises SightlineError when it can't be written."""
         self.task.check_finite()
@@ -137,7 +143,7 @@ class Run(lightning.Callback):
             self.journal.stopped_early = epoch < recipe.epochs
             trainer.should_stop = True
         self.journal.rows.append(row)
-        write_rows(self.folder, self.journal.rows)
+        self.metrics.write(self.journal.rows)
         self.task.progress = Progress(position=progress.position)
         self._epoch_began = time.monotonic()
         self._checkpoint_due = True
