@@ -170,6 +170,17 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         scan(file)
 
 
+def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
+    file = write_zip(tmp_path / "a.zip", ["a/1.png"])
+    content = bytearray(file.read_bytes())
+    directory = content.rindex(b"PK\x01\x02")
+    content[directory + 28] = 0  # the name's length; what was the name counts as the comment
+    content[directory + 32] = len("a/1.png")
+    file.write_bytes(content)
+    with pytest.raises(DataError, match="names that lead out of it: ''"):
+        scan(file)
+
+
 def test_empty_folders_of_an_archive_are_told(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "a.zip", NAMES)
     with zipfile.ZipFile(file, "a") as archive:

@@ -79,8 +79,10 @@ def _properties(findings: "DataAudit") -> "Table":
     from rich.table import Table
 
     from sightline.data.facts import SMALLEST
+    from sightline.data.phrases import counted
 
     low, median, high = findings.sides
+    near, untold = counted(len(findings.near_duplicates), "group"), counted(findings.not_compared, "image")
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("largest class to smallest", f"{findings.imbalance:.3g} to 1")
     table.add_row(
@@ -89,10 +91,10 @@ def _properties(findings: "DataAudit") -> "Table":
     table.add_row("formats", ", ".join(f"{name} {number:,}" for name, number in findings.formats.items()))
     table.add_row("colours stored as", ", ".join(f"{name} {number:,}" for name, number in findings.modes.items()))
     table.add_row("turned by EXIF", f"{findings.rotated:,}")
-    table.add_row("same bytes", f"{len(findings.duplicates):,} groups")
+    table.add_row("same bytes", counted(len(findings.duplicates), "group"))
     table.add_row(
         "nearly the same",
-        f"{len(findings.near_duplicates):,} groups; {findings.not_compared:,} images too small or flat to tell",
+        f"{near}; {untold} too small or flat to tell",
     )
     return table
 

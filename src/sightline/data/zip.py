@@ -87,12 +87,13 @@ def open_zip(file: Path, location: str) -> tuple[ZipSource, Listing]:
         raise DataError(
             f"{str(file)!r} is no zip archive, or a damaged one ({error}). Make or fetch it anew."
         ) from error
-    folders = [entry.filename for entry in entries if entry.is_dir()]
-    check_names(file, [entry.filename for entry in entries if not entry.is_dir()], folders)
+    names = [entry.filename for entry in entries]
+    folders = [name for name in names if name.endswith("/")]
+    check_names(file, [name for name in names if not name.endswith("/")], folders)
     encrypted = [entry.filename for entry in entries if entry.flag_bits & 1]
     if encrypted:
         raise DataError(f"{str(file)!r} is encrypted ({listed(encrypted, 3)}). Make it anew without a password.")
-    members = {plain_name(entry.filename): _member(entry) for entry in entries if not entry.is_dir()}
+    members = {plain_name(entry.filename): _member(entry) for entry in entries if not entry.filename.endswith("/")}
     stamp = f"{status.st_size} {status.st_mtime_ns}"
     return ZipSource(location, str(file), stamp, members), archive_listing(members, folders)
 
