@@ -61,7 +61,7 @@ class Provenance:
     """location, fingerprint, and images in each split."""
     versions: dict[str, str]
     parent: str | None = None
-    """The fingerprint of the model this one was derived from."""
+    """The fingerprint of the model this one was derived from, or the published weights it started from."""
 
 
 @dataclass(frozen=True, kw_only=True)

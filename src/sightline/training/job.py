@@ -4,6 +4,7 @@ import logging
 import platform
 import shlex
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from sightline.data.table import Split
 from sightline.evaluation import evaluate
 from sightline.evaluation.calibration import fit_temperature
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
-from sightline.models import fit_note
+from sightline.models import create_model, fit_note
 from sightline.prediction import collect_logits, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
@@ -28,6 +29,7 @@ from sightline.summary import count
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fit import check_precision, fit
 from sightline.training.run import Run
+from sightline.training.start import check_start, parent_of
 from sightline.training.task import ClassificationTask
 
 log = logging.getLogger("sightline")
@@ -43,6 +45,7 @@ def check_job(recipe: Recipe) -> None:
     check_precision(recipe.train, pick_device(recipe.train.device))
     with torch.device("meta"):
         architecture(recipe, num_classes=2).build()
+    check_start(recipe)
 
 
 def architecture(recipe: Recipe, num_classes: int) -> Architecture:
@@ -64,10 +67,12 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
     table, splits = prepared.table, prepared.splits
     network = architecture(recipe, len(table.classes))
     seed_torch(recipe.seed, "weights")
-    model = network.build()
+    model = create_model(**asdict(network), pretrained=recipe.model.pretrained)
     order = TrainingOrder(splits.train, recipe.batch_size, recipe.seed, recipe.epochs)
     task = ClassificationTask(model, recipe, order.batches_per_epoch)
     _announce(recipe, prepared, network, device)
+    for note in () if model.start is None else model.start.notes:
+        log.info(note)
     preprocess = recipe.data.preprocess()
     num_workers = recipe.data.num_workers
     training = Batches(Pixels(table, preprocess, canvas=True), order, table.targets, len(table.classes), num_workers)
@@ -86,7 +91,7 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
         classes=table.classes,
         preprocess=preprocess,
         calibration=Calibration(temperature=temperature, fitted_on=f"the validation split, {len(splits.val)} images"),
-        provenance=_provenance(prepared, device),
+        provenance=_provenance(prepared, device, parent=parent_of(recipe)),
     )
     written = ModelFolder.write(folder, spec, model.state_dict())
     names: tuple[Split, ...] = ("val", "test")
@@ -123,7 +128,7 @@ def _announce(recipe: Recipe, prepared: Prepared, network: Architecture, device:
     )
 
 
-def _provenance(prepared: Prepared, device: torch.device) -> Provenance:
+def _provenance(prepared: Prepared, device: torch.device, parent: str | None) -> Provenance:
     table, splits = prepared.table, prepared.splits
     versions = {name: version(name) for name in PACKAGES}
     machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
@@ -135,5 +140,6 @@ def _provenance(prepared: Prepared, device: torch.device) -> Provenance:
             "fingerprint": prepared.fingerprint,
             "images": {name: len(places) for name, places in splits.named().items()},
         },
+        parent=parent,
         versions=versions | {"python": platform.python_version(), "device": f"{device.type} {machine}"},
     )
