@@ -4,14 +4,18 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from sightline import catalog, surgery
+from sightline import pretrained as published
 from sightline.errors import ModelError, unknown_name
+from sightline.foreign_weights import Renaming, load_weights, read_state
+from sightline.preprocess import Preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,18 @@ class Stage:
     channels: int
     stride: int
     """Input pixels per pixel of the map."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """The weights that a network's training starts from."""
+
+    source: str
+    """As the user names it."""
+    preprocess: Preprocess | None
+    """What images they were made for; None for a local file, which doesn't say."""
+    notes: tuple[str, ...]
+    """Sentences on what was left fresh or adapted, and why."""
 
 
 class Classifier(nn.Module):
@@ -39,6 +55,8 @@ class Classifier(nn.Module):
     num_features: int
     stages: tuple[Stage, ...]
     """From the finest to the coarsest map."""
+    start: Start | None = None
+    """None for fresh weights."""
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) normalised -> (B, num_features), the head's input."""
@@ -59,6 +77,12 @@ class Classifier(nn.Module):
         """
         return [(1.0, self(images))]
 
+    def drop_auxiliary(self) -> None:
+        """Remove the auxiliary classifiers, whose tensors' names begin with "auxiliary."; most networks have none.
+
+        Each ends in a linear layer named `head`. Only `training_outputs` uses them.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
@@ -71,18 +95,16 @@ class Variant:
     num_macs: int | None = None
     """Multiply-accumulates for one image of `image_size`, as published; None where nobody published them."""
     top1: float | None = None
-    """Published accuracy on the set it was made for (ImageNet-1k validation unless `num_classes` says CIFAR), percent."""
+    """Published accuracy in percent, on ImageNet-1k validation, or CIFAR-10 where `num_classes` is 10."""
     source: str = ""
     """Where num_macs and top1 come from."""
     image_size: int = 224
     num_classes: int = 1000
+    timm: str = ""
+    """The architecture's name in timm, where it differs from ours."""
 
 
-Renaming = tuple[tuple[str, str | None], ...]
-"""Regular expressions and replacements, applied to each tensor's name in turn; None drops the tensor."""
-
-
-def any_size(config: Any, image_size: int) -> tuple[Any, str]:
+def any_size(config: Any, _image_size: int) -> tuple[Any, str]:
     """For networks that end in a global pool and take any size as they are."""
     return config, ""
 
@@ -120,7 +142,14 @@ def variants() -> dict[str, tuple[Family, Variant]]:
 
 
 def find_variant(name: str) -> tuple[Family, Variant]:
-    """Raises ModelError with the nearest name when there is none."""
+    """An architecture's family and numbers; `timm/NAME` is one of timm's.
+
+    Raises ModelError with the nearest name when there is none.
+    """
+    if name.startswith("timm/"):
+        from sightline.timm_models import find_timm  # it builds on this module
+
+        return find_timm(name)
     if name not in variants():
         raise ModelError(unknown_name("model", name, variants(), listing="`sightline models`"))
     return variants()[name]
@@ -128,11 +157,16 @@ def find_variant(name: str) -> tuple[Family, Variant]:
 
 def fit_note(name: str, image_size: int) -> str:
     """What `create_model` changes in this architecture for images of that size, as a sentence; "" if nothing."""
-    family, variant = find_variant(name)
-    return "" if image_size == variant.image_size else family.fit(variant.config, image_size)[1]
+    return _fitted(*find_variant(name), image_size)[1]
 
 
-def create_model(
+def _fitted(family: Family, variant: Variant, image_size: int) -> tuple[Any, str]:
+    if image_size < 1:
+        raise ModelError(f"The image size must be at least 1 pixel, got {image_size}.")
+    return (variant.config, "") if image_size == variant.image_size else family.fit(variant.config, image_size)
+
+
+def create_model(  # noqa: PLR0913  the network's whole description, each part by name
     name: str,
     *,
     num_classes: int | None = None,
@@ -141,20 +175,37 @@ def create_model(
     dropout: float | None = None,
     drop_path: float | None = None,
     activation: str | None = None,
+    pretrained: str | Literal[True] | None = None,
 ) -> Classifier:
-    """A network with fresh weights, in training mode.
+    """A network in training mode, with fresh weights or published ones.
 
     Left out, `num_classes` and `image_size` (pixels) are the paper's; another size may change the stem
     (`fit_note` says how). `dropout` and `drop_path` are rates from 0 to 1 and `activation` a name;
     left out, each is the architecture's own.
 
-    Raises ModelError for an unknown name, a size the architecture can't take, or a setting it doesn't have.
+    `pretrained` names weights to start from: "torchvision:IMAGENET1K_V2", "timm:TAG", a .safetensors or .pth file
+    whoever wrote it, a model folder, or "default" (True means the same) for what the publisher prefers. Left out,
+    `image_size` is then theirs. The network's `start` says which images they expect and what was left fresh.
+
+    Raises ModelError for an unknown name, a size the architecture can't take, a setting it doesn't have, or
+    weights that can't be had or belong to another architecture.
     """
     family, variant = find_variant(name)
-    config = variant.config
-    if image_size is not None and image_size != variant.image_size:
-        config, _ = family.fit(config, image_size)
-    model = family.model(config, variant.num_classes if num_classes is None else num_classes, in_channels)
+    found: published.Published | Path | None = None
+    if pretrained is not None:
+        source = "default" if pretrained is True else pretrained
+        found = published.find(source, name=name, timm_name=variant.timm or name)
+        if image_size is None and isinstance(found, published.Published):
+            image_size = found.preprocess.image_size
+    config, note = _fitted(family, variant, variant.image_size if image_size is None else image_size)
+    num_classes = variant.num_classes if num_classes is None else num_classes
+    model = family.model(config, num_classes, in_channels if found is None else 3)
+    if found is not None:
+        model.start = _load(model, found, family.renamings, form_changed=note)
+        if in_channels != 3:
+            surgery.change_input_channels(model, in_channels)
+            adapted = f"The first convolution's kernels were averaged over 3 channels and now take {in_channels}."
+            model.start = replace(model.start, notes=(*model.start.notes, adapted))
     if dropout is not None:
         surgery.set_dropout(model, dropout)
     if drop_path is not None:
@@ -162,3 +213,13 @@ def create_model(
     if activation is not None:
         surgery.replace_activation(model, activation)
     return model
+
+
+def _load(
+    model: Classifier, found: published.Published | Path, renamings: Mapping[str, Renaming], *, form_changed: str
+) -> Start:
+    preprocess = found.preprocess if isinstance(found, published.Published) else None
+    source = found.source if isinstance(found, published.Published) else str(found)
+    state = read_state(published.fetch(found) if isinstance(found, published.Published) else found)
+    notes = load_weights(model, state, renamings, form_changed=form_changed, called=f"The weights {source!r}")
+    return Start(source=source, preprocess=preprocess, notes=notes)

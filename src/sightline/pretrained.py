@@ -1,0 +1,189 @@
+"""Published weights: where they are, what images they expect, and how they get onto this machine.
+
+torchvision and timm know their own files; they are asked for the address, the hash and the preprocessing.
+A file is downloaded once, checked, and kept in the cache. `foreign_weights` reads it.
+"""
+
+import hashlib
+import math
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Generator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, cast
+
+from sightline import deps, files
+from sightline.errors import ModelError
+from sightline.preprocess import Preprocess
+from sightline.progress import track
+
+TRANSFORMS_INPUT = ("googlenet", "inception_v3")
+"""torchvision's networks that turn ImageNet's mean and std into 0.5 and 0.5 inside: Preprocess does it here."""
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A file of weights that someone published."""
+
+    source: str
+    """As the user names it: "torchvision:IMAGENET1K_V2"."""
+    url: str
+    file_name: str
+    """In the cache."""
+    sha256_prefix: str
+    """The first digits of the file's hash; "" where the publisher gives none."""
+    preprocess: Preprocess
+    """What images the weights were evaluated on."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file is kept."""
+        return files.cache_folder() / "weights" / self.file_name
+
+
+def find(source: str, *, name: str, timm_name: str) -> Published | Path:
+    """What a source means for an architecture called `name` by torchvision and `timm_name` by timm.
+
+    "torchvision:TAG" and "timm:TAG" (or "timm:ARCHITECTURE.TAG") are published files, "default" the one that
+    torchvision prefers, else timm; anything else is a local file, or a model folder.
+    Raises ModelError for an unknown tag, and for a file that does not exist.
+    """
+    library, separator, tag = source.partition(":")
+    if source == "default":
+        library = "torchvision" if name in _torchvision_names() else "timm"
+        tag = ""
+    elif not separator or library not in ("torchvision", "timm"):
+        return _local(Path(source).expanduser())
+    return _of_torchvision(name, tag) if library == "torchvision" else _of_timm(timm_name, tag)
+
+
+def _local(path: Path) -> Path:
+    path = path / "weights.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise ModelError(
+            f"There are no weights at {str(path)!r}. Give a .safetensors or .pth file, a model folder, "
+            "or a published source such as torchvision:IMAGENET1K_V1."
+        )
+    return path
+
+
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def _of_torchvision(name: str, tag: str) -> Published:
+    import torchvision
+
+    if name not in _torchvision_names():
+        raise ModelError(f"torchvision publishes no weights for {name!r}. Use a timm: source or a local file.")
+    known = cast(Any, torchvision.models.get_model_weights(name))
+    if tag and tag not in known.__members__:
+        tags = ", ".join(weights.name for weights in known)
+        raise ModelError(f"torchvision has no weights {tag!r} for {name!r}, but {tags}.")
+    weights = known[tag] if tag else known.DEFAULT
+    shown = weights.transforms()
+    half = (0.5, 0.5, 0.5)
+    preprocess = Preprocess(
+        image_size=shown.crop_size[0],
+        resize=shown.resize_size[0],
+        interpolation=shown.interpolation.value,
+        mean=half if name in TRANSFORMS_INPUT else tuple(shown.mean),
+        std=half if name in TRANSFORMS_INPUT else tuple(shown.std),
+    )
+    return _published(f"torchvision:{weights.name}", weights.url, preprocess)
+
+
+def _of_timm(name: str, tag: str) -> Published:
+    timm: Any = deps.require("timm", extra="timm", purpose="Loading timm's weights")
+    architecture, _, tag = tag.rpartition(".") if "." in tag else (name, "", tag)
+    known = [full for full in timm.list_pretrained(architecture) if full.split(".")[0] == architecture]
+    full = f"{architecture}.{tag}" if tag else architecture
+    if not known:
+        raise ModelError(f"timm publishes no weights for {architecture!r}. Use another source or a local file.")
+    if tag and full not in known:
+        tags = ", ".join(other.partition(".")[2] for other in known)
+        raise ModelError(f"timm has no weights {tag!r} for {architecture!r}, but {tags}.")
+    settings = timm.models.get_pretrained_cfg(full)
+    size = settings.input_size[-1]
+    preprocess = Preprocess(
+        image_size=size,
+        resize=math.floor(size / settings.crop_pct),
+        interpolation="bilinear" if settings.interpolation == "bilinear" else "bicubic",
+        mean=tuple(settings.mean),
+        std=tuple(settings.std),
+    )
+    source = f"timm:{architecture}.{settings.tag}"
+    if settings.url and settings.url.endswith(".pth"):
+        return _published(source, settings.url, preprocess)
+    url = f"https://huggingface.co/{settings.hf_hub_id}/resolve/main/model.safetensors"
+    return _published(source, url, preprocess, file_name=f"{architecture}.{settings.tag}.safetensors")
+
+
+def _published(source: str, url: str, preprocess: Preprocess, file_name: str = "") -> Published:
+    file_name = file_name or url.rpartition("/")[2]
+    prefix = re.search(r"-([0-9a-f]{8,})\.", file_name)  # the publishers' custom: name-1a2b3c4d.pth
+    return Published(
+        source=source,
+        url=url,
+        file_name=file_name,
+        sha256_prefix=prefix[1] if prefix else "",
+        preprocess=preprocess,
+    )
+
+
+def fetch(published: Published) -> Path:
+    """The file, downloaded if it isn't in the cache, its hash checked.
+
+    Raises ModelError when it can't be had, with the address and where to put it, or when it is damaged.
+    """
+    path = published.path
+    if path.is_file():
+        _check(path, published)
+    else:
+        with files.whole_file(path) as aside:
+            _download(published, aside)
+            _check(aside, published)
+    return path
+
+
+def _check(path: Path, published: Published) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(published.sha256_prefix):
+        raise ModelError(
+            f"{str(published.path)!r} is not the file that {published.source!r} names: its SHA-256 begins with "
+            f"{found[:8]}, not {published.sha256_prefix}. Delete it, and get it again from {published.url}."
+        )
+
+
+def _download(published: Published, path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            for chunk in _chunks(published.url, label=published.file_name):
+                file.write(chunk)
+    except (urllib.error.URLError, TimeoutError, ConnectionError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(
+            f"The weights {published.source!r} could not be downloaded ({reason}). "
+            f"Get {published.url} on another machine and put it at {str(published.path)!r}."
+        ) from error
+
+
+def _chunks(url: str, *, label: str) -> Generator[bytes]:
+    # The address is torchvision's or timm's own, never the user's.
+    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310
+        expected = int(response.headers.get("Content-Length") or 0)
+        received = 0
+        parts = iter(lambda: response.read(_CHUNK), b"")
+        for part in track(parts, total=math.ceil(expected / _CHUNK), label=label, unit="MiB"):
+            received += len(part)
+            yield part
+        if received < expected:
+            raise ConnectionError(f"only {received} of {expected} bytes arrived")
