@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from sightline.data.loader import Batches
+from sightline.data.loader import Batches, explained_worker_failure
 from sightline.decode import decode, upright_rgb
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.model_folder import ModelFolder
@@ -117,7 +117,7 @@ def collect_logits(
     model.eval()
     total = sum(len(part) for part in batches.order)
     rows: list[Tensor] = []
-    with torch.inference_mode(), autocast(device, precision):
+    with torch.inference_mode(), autocast(device, precision), explained_worker_failure():
         for batch in track(batches, total=total, label=label, size=batches.batch_size):
             images = preprocess.normalize(batch.images.to(device, non_blocking=True))
             rows.append(model(images).float().cpu())

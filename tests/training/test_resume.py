@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import make_photos
 
-from sightline.errors import ModelError, RecipeError
+from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
@@ -184,17 +184,29 @@ def test_sigkill_changes_nothing(checkpoints: int, data: Path, whole: ModelFolde
 @pytest.mark.slow
 def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(data: Path, whole: ModelFolder, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("sightline")), "train", str(data), "--out", str(tmp_path / "run")]
-    settings = [word for setting in [*SETTINGS, "train.checkpoint_minutes=60"] for word in ("--set", setting)]
+    more = ["train.checkpoint_minutes=60", "data.num_workers=2"]
+    settings = [word for setting in [*SETTINGS, *more] for word in ("--set", setting)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen([*command, *settings], env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*command, *settings], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         assert process.stderr is not None
         said = ""
         while "epoch   1" not in said:
             said += process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's workers too
         said += process.stderr.read()
     assert process.returncode == 130
     assert "--resume" in said
     assert "Traceback" not in said
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
     assert weights(ModelFolder.read(tmp_path / "run")) == weights(whole)
+
+
+def test_a_worker_that_is_killed_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill_itself(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("sightline.data.loader.Pixels.__getitem__", kill_itself)
+    with pytest.raises(SightlineError, match=r"was killed from outside.*Lower data\.num_workers"):
+        train(override(RECIPE, ["data.num_workers=1"]), data, out=tmp_path / "run")

@@ -4,7 +4,9 @@ The order of images is a pure function of the seed and the epoch, and so is ever
 them: how many workers read them, and where a run was resumed, changes nothing.
 """
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -18,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from sightline.augmentations import Batch
 from sightline.data.table import ImageTable
 from sightline.decode import decode
-from sightline.errors import DataError, UnreadableImageError
+from sightline.errors import DataError, SightlineError, UnreadableImageError
 from sightline.preprocess import Preprocess
 from sightline.randomness import permutation
 
@@ -84,6 +86,7 @@ class Batches:
             batch_sampler=cast(Any, self.order),
             num_workers=min(self.num_workers, len(self.order)),
             collate_fn=_collate,
+            worker_init_fn=_ignore_signals,
             pin_memory=torch.cuda.is_available(),
         )
         for loaded in loader:
@@ -92,6 +95,29 @@ class Batches:
             images, samples = loaded
             numbers = torch.from_numpy(self.targets[samples.numpy()])
             yield Batch(images, F.one_hot(numbers, self.num_classes).float(), samples)
+
+
+def _ignore_signals(_worker: int) -> None:
+    """Ctrl-C reaches the workers too, and the run needs them until it has written its checkpoint.
+
+    They end with their parent: torch's workers look for it every few seconds.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def explained_worker_failure() -> Generator[None]:
+    """Turn torch's error about a worker that died into a SightlineError; torch may raise it anywhere in the block."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise SightlineError(
+            "A process that reads images was killed from outside, most often because memory ran out. "
+            "Lower data.num_workers; a run goes on with --resume."
+        ) from error
 
 
 class Order(Protocol):
