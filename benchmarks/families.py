@@ -16,7 +16,7 @@ from subset import write_subset
 
 NETWORKS = {
     "alexnet": [], "zfnet": [], "vgg11_bn": [], "googlenet": [], "inception_v3": [], "inception_v4": [],
-    "inception_resnet_v2": [], "resnet20": [], "resnet18_cifar": [], "wide_resnet28_10": [],
+    "inception_resnet_v2": [], "resnet20": [], "resnet18_cifar": [], "wide_resnet16_8": [],
     "densenet_bc_100_12": [], "efficientnet_b0": [], "vit_ti_16": [], "swin_t": [],
 }  # fmt: skip
 SETTINGS = [

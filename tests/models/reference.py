@@ -1,12 +1,12 @@
 """What the comparisons with published references share: random values that reveal differences, and renaming."""
 
-import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from sightline.models import Classifier, Renaming, create_model, find_variant
+from sightline.foreign_weights import Renaming, rename
+from sightline.models import Classifier, create_model, find_variant
 
 
 def fill_randomly(module: nn.Module, seed: int = 0) -> None:
@@ -32,17 +32,10 @@ def fill_randomly(module: nn.Module, seed: int = 0) -> None:
 
 
 def renamed(state: dict[str, Tensor], renaming: Renaming) -> dict[str, Tensor]:
-    """The state dict under our names: each pattern is applied in turn, None drops the tensor."""
-    result: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        ours: str | None = name
-        for pattern, replacement in renaming:
-            if ours is not None and re.search(pattern, ours):
-                ours = None if replacement is None else re.sub(pattern, replacement, ours)
-        if ours is not None:
-            assert ours not in result, f"{name} and another tensor both become {ours}"
-            result[ours] = tensor
-    return result
+    """The state dict under our names, where each tensor has one of its own."""
+    names = rename(state, renaming)
+    assert len(set(names.values())) == len(names)
+    return {ours: state[theirs] for theirs, ours in names.items()}
 
 
 def with_reference(
