@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -92,5 +96,37 @@ def test_an_unknown_optimiser_or_precision_is_refused() -> None:
     model = create_model("resnet20")
     with pytest.raises(ModelError, match=r"'adamm'\. Did you mean 'adam'"):
         summary.training_memory(model, batch_size=2, image_size=32, optimizer="adamm")
-    with pytest.raises(ModelError, match="32, bf16 or 16, got '8'"):
+    with pytest.raises(ModelError, match="float32, bf16 or fp16, got '8'"):
         summary.training_memory(model, batch_size=2, image_size=32, precision="8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak from /proc")
+def test_the_estimate_is_near_the_peak_memory_of_a_real_step() -> None:
+    program = """
+import torch
+from sightline.models import create_model
+torch.set_num_threads(1)
+def figure(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name)) * 1024
+def train(model, optimizer, images):
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(images).logsumexp(1).sum().backward()
+        optimizer.step()
+small = create_model("resnet20")
+train(small, torch.optim.AdamW(small.parameters()), torch.randn(2, 3, 32, 32))  # the kernels' own memory
+before = figure("VmRSS")
+with open("/proc/self/clear_refs", "w") as reset:
+    reset.write("5")
+model = create_model("resnet18_cifar")
+train(model, torch.optim.AdamW(model.parameters()), torch.randn(32, 3, 32, 32))
+print(figure("VmHWM") - before)
+"""
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}  # what is freed goes back to the system at once
+    finished = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    estimate = summary.training_memory(create_model("resnet18_cifar"), batch_size=32, image_size=32).total
+    assert int(finished.stdout) == pytest.approx(estimate, rel=0.1)

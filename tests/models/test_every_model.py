@@ -117,8 +117,8 @@ def test_maps_have_the_stated_channels_and_strides(name: str) -> None:
     maps = model.feature_maps(torch.empty(2, 3, size, size, device="meta"))
     assert [found.shape[:2] for found in maps] == [(2, stage.channels) for stage in model.stages]
     for found, stage in zip(maps, model.stages, strict=True):
-        for side in found.shape[2:]:  # convolutions without padding lose up to three pixels
-            assert size / stage.stride - 3.5 < side < size / stage.stride + 1
+        for side in found.shape[2:]:  # convolutions without padding lose up to four pixels
+            assert size / stage.stride - 4 < side < size / stage.stride + 1
 
 
 @pytest.mark.parametrize("name", variants())

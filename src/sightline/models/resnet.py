@@ -219,7 +219,7 @@ def _cifar(
         config=ResNetConfig(depths=((layers - 2) // 6,) * 3, width=16, small_stem=True, shortcut=shortcut),
         num_params=num_params,
         top1=top1,
-        source="" if top1 is None else "Table 6",
+        source="" if top1 is None else "paper, Table 6",
         image_size=32,
         num_classes=10,
     )
@@ -230,7 +230,7 @@ def _plain(depths: tuple[int, ...], num_params: int, top1: float) -> Variant:
         config=ResNetConfig(depths=depths, shortcut="none"),
         num_params=num_params,
         top1=top1,
-        source="Table 2, ten crops",
+        source="paper, Table 2 (ten crops)",
     )
 
 

@@ -106,7 +106,7 @@ def _variant(depth: int, widen: int, num_params: int, top1: float) -> Variant:
         config=WideResNetConfig(depth=depth, widen=widen),
         num_params=num_params,
         top1=top1,
-        source="Table 5",
+        source="paper, Table 5",
         image_size=32,
         num_classes=10,
     )
