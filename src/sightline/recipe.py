@@ -143,6 +143,10 @@ class TrainConfig:
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
     """Keep images and kernels with the channel innermost, which convolutions like; no change but in rounding."""
+    compile: bool = False
+    """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
+    checkpoint_activations: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time, the same result."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute; auto takes a GPU when there is one."""
     deterministic: bool = False

@@ -188,3 +188,19 @@ def test_accumulating_gives_the_gradients_of_the_large_batch(data: Path, tmp_pat
     ).model()
     for (name, a), b in zip(large.named_parameters(), small.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5), name
+
+
+def test_activations_computed_again_change_no_weight(data: Path, tmp_path: Path) -> None:
+    settings = ["epochs=1", "model.dropout=0.1", "model.drop_path=0.1", "train.select=last"]
+    kept = train(override(RECIPE, settings), data, out=tmp_path / "kept")
+    again = train(override(RECIPE, [*settings, "train.checkpoint_activations=true"]), data, out=tmp_path / "again")
+    assert again.spec.weights_sha256 == kept.spec.weights_sha256
+
+
+@pytest.mark.slow
+def test_compiled_training_learns_the_same_to_rounding(data: Path, tmp_path: Path) -> None:
+    settings = ["epochs=1", "train.select=last", "model.name=vit_ti_16", "data.image_size=32", "data.resize=32"]
+    plain = train(override(RECIPE, settings), data, out=tmp_path / "plain")
+    compiled = train(override(RECIPE, [*settings, "train.compile=true"]), data, out=tmp_path / "compiled")
+    first, second = (float(rows(folder.path)[0]["train_loss"]) for folder in (plain, compiled))
+    assert first == pytest.approx(second, rel=1e-3)

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
 from sightline.data.phrases import counted
 from sightline.data.prepare import Prepared
@@ -21,11 +22,11 @@ from sightline.data.table import Split
 from sightline.evaluation import evaluate
 from sightline.evaluation.calibration import fit_temperature
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
-from sightline.models import create_model, fit_note
+from sightline.models import Classifier, create_model, fit_note
 from sightline.prediction import collect_logits, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
-from sightline.summary import count
+from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fit import check_precision, fit
 from sightline.training.run import Run
@@ -70,7 +71,9 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
     model = create_model(**asdict(network), pretrained=recipe.model.pretrained)
     order = TrainingOrder(splits.train, recipe.batch_size, recipe.seed, recipe.epochs)
     task = ClassificationTask(model, recipe, order.batches_per_epoch)
-    _announce(recipe, prepared, network, device)
+    if recipe.train.checkpoint_activations:
+        checkpoint_activations(model)
+    _announce(recipe, prepared, model, device)
     for note in () if model.start is None else model.start.notes:
         log.info(note)
     preprocess = recipe.data.preprocess()
@@ -109,22 +112,30 @@ def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batc
     return Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
 
 
-def _announce(recipe: Recipe, prepared: Prepared, network: Architecture, device: torch.device) -> None:
-    """Say what is about to run: the data, what was decided for the user, the network, the device."""
-    splits = prepared.splits
+def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: torch.device) -> None:
+    """Say what is about to run: the data, what was decided for the user, the network, its memory, the device."""
+    splits, name, image_size = prepared.splits, recipe.model.name, recipe.data.image_size
     log.info(
         f"{len(prepared.table.classes)} classes; {len(splits.train):,} images to train on, "
         f"{len(splits.val):,} to choose by, {len(splits.test):,} to test."
     )
     for sentence in splits.made:
         log.info(sentence)
-    note = fit_note(network.name, network.image_size)
+    note = fit_note(name, image_size)
     if note:
-        log.info(f"{network.name} at {network.image_size} pixels: {note}.")
-    counts = count(network.build(), network.image_size)
+        log.info(f"{name} at {image_size} pixels: {note}.")
+    counts = count(model, image_size)
+    memory = training_memory(
+        model,
+        batch_size=recipe.batch_size,
+        image_size=image_size,
+        optimizer=recipe.optim.name,
+        precision=recipe.train.precision,
+    )
     log.info(
-        f"{network.name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates "
-        f"an image; {counted(recipe.epochs, 'epoch')} on {device.type}, {recipe.train.precision}."
+        f"{name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image, "
+        f"about {memory.total / 1e6:,.0f} MB in training beside the libraries' own; "
+        f"{counted(recipe.epochs, 'epoch')} on {device.type}, {recipe.train.precision}."
     )
 
 

@@ -42,6 +42,7 @@ class ClassificationTask(lightning.LightningModule):
         self.batches_per_epoch = batches_per_epoch
         self.num_batches = recipe.epochs * batches_per_epoch
         self.progress = Progress()
+        self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
     def at_update(self) -> bool:
@@ -83,7 +84,7 @@ class ClassificationTask(lightning.LightningModule):
         images = self.preprocess.normalize(augmented.images)
         if self.recipe.train.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        outputs = self.model.training_outputs(images)
+        outputs = self.outputs(images)
         smoothing = self.recipe.loss.label_smoothing
         losses = [weight * F.cross_entropy(y, augmented.targets, label_smoothing=smoothing) for weight, y in outputs]
         loss = torch.stack(losses).sum()
