@@ -15,6 +15,13 @@ def test_parameter_counts_are_exact(name: str, num_params: int) -> None:
 
 
 @torch.no_grad()
+def test_the_first_layer_of_2012_answers_as_if_pixels_were_on_the_scale_of_0_to_255() -> None:
+    model = create_model("alexnet_2012", image_size=32, num_classes=10)
+    stds = [m.weight.std().item() for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    assert stds == [pytest.approx(0.57, rel=0.05), *[pytest.approx(0.01, rel=0.05)] * 7]
+
+
+@torch.no_grad()
 def test_outputs_are_those_of_torchvision() -> None:
     ours, reference = with_reference("alexnet", torchvision.models.alexnet, "torchvision")
     images = random_images(1, 224)

@@ -19,7 +19,8 @@ Differs from the papers:
 - Dropout follows layers 6 and 7 in both, as in the 2012 paper; torchvision's precedes them.
 
 Initialisation: `alexnet_2012` as in section 5: N(0, 0.01), biases 1 in convolutions 2, 4, 5 and the hidden
-fully connected layers, else 0. `alexnet` as torchvision: PyTorch's defaults.
+fully connected layers, else 0; the first layer's kernels scaled to normalised pixels. `alexnet` as torchvision:
+PyTorch's defaults.
 """
 
 from collections import OrderedDict
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError
 from sightline.layers.dense_top import DenseTop
 from sightline.layers.local_response_norm import LocalResponseNorm
+from sightline.layers.narrow_normal import initialise_narrow_normal
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -105,12 +107,11 @@ class AlexNet(Classifier):
 
 
 def _initialise(model: AlexNet) -> None:
-    ones = (model.features.conv2, model.features.conv4, model.features.conv5, model.top.fc6, model.top.fc7)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            assert module.bias is not None
-            nn.init.constant_(module.bias, 1.0 if module in ones else 0.0)
+    initialise_narrow_normal(model)
+    for layer in (model.features.conv2, model.features.conv4, model.features.conv5, model.top.fc6, model.top.fc7):
+        assert isinstance(layer, nn.Conv2d | nn.Linear)
+        assert layer.bias is not None
+        nn.init.ones_(layer.bias)
 
 
 def _fit(config: Any, image_size: int) -> tuple[Any, str]:

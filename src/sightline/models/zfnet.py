@@ -16,8 +16,8 @@ Differs from the paper:
 - The paper renormalises first-layer filters that grow too large during training (section 3); this doesn't.
 - Response normalisation follows pooling as in Figure 3; its constants are AlexNet's, as the paper gives none.
 
-Initialisation: N(0, 0.01), biases 0. Section 3 says that weights "are initialized to 10^-2", and equal weights
-would never part.
+Initialisation: N(0, 0.01), biases 0; the first layer's kernels scaled to normalised pixels. Section 3 says that
+weights "are initialized to 10^-2", and equal weights would never part.
 """
 
 from collections import OrderedDict
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sightline.errors import ModelError
 from sightline.layers.dense_top import DenseTop
 from sightline.layers.local_response_norm import LocalResponseNorm
+from sightline.layers.narrow_normal import initialise_narrow_normal
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -85,7 +86,7 @@ class ZFNet(Classifier):
         self.num_features = 4096
         self.head_dropout = nn.Dropout(0.5)
         self.head = nn.Linear(4096, num_classes)
-        self.apply(_initialise)
+        initialise_narrow_normal(self)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> the maps in front of the three max pools."""
@@ -94,13 +95,6 @@ class ZFNet(Classifier):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 4096), layer 7."""
         return self.top(self.features(images))
-
-
-def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        assert module.bias is not None
-        nn.init.zeros_(module.bias)
 
 
 def _fit(config: Any, image_size: int) -> tuple[Any, str]:
