@@ -15,10 +15,10 @@ import torch
 import torchvision
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "models"))
-from reference import head_input, random_images, with_reference
+from reference import fill_randomly, head_input, random_images, renamed
 
 from sightline.decode import decode
-from sightline.models import find_variant
+from sightline.models import create_model, find_variant
 from sightline.preprocess import Preprocess
 
 NETWORKS = {
@@ -49,7 +49,10 @@ def differences(name: str, library: str, photo: bytes) -> dict[str, float]:
     """Largest absolute differences, and how widely the reference's logits are spread."""
     torch.manual_seed(0)
     size = find_variant(name)[1].image_size
-    ours, reference = with_reference(name, lambda: build(name, library), library)
+    reference = build(name, library).eval()
+    fill_randomly(reference)
+    ours = create_model(name).eval()
+    ours.load_state_dict(renamed(reference.state_dict(), find_variant(name)[0].renamings[library]))
     inputs = {
         "photo": Preprocess(image_size=size, resize=round(size / 0.875)).tensor(decode(photo))[None],
         "random": random_images(1, size),

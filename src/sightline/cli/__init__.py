@@ -1,10 +1,12 @@
 """The command `sightline`: one file per verb, each small: parse, call one function, print."""
 
+import logging
 import sys
+import warnings
 
 import typer
 
-from sightline.cli import check, demo, evaluate, predict, recipes, train
+from sightline.cli import check, demo, evaluate, models, predict, recipes, train
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -14,13 +16,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich alone would double the time to print it
 )
-for verb in (demo.demo, check.check, train.train, evaluate.evaluate, predict.predict, recipes.recipes):
+for verb in (demo.demo, check.check, train.train, evaluate.evaluate, predict.predict, models.models, recipes.recipes):
     app.command()(verb)
 
 
 def main() -> None:
     """Run the command: a user's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
     _print_unencodable_names()
+    _quiet_pillow()
     try:
         app()
     except SightlineError as error:
@@ -32,6 +35,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
         sys.exit(0)
+
+
+def _quiet_pillow() -> None:
+    """What Pillow warns of in a damaged or huge image is in our own sentence about that image."""
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def _print_unencodable_names() -> None:
