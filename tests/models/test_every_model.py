@@ -81,6 +81,12 @@ def _gradients(model: Classifier) -> dict[str, Tensor | None]:
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
+@pytest.fixture(scope="module")
+def gradients(small: Classifier) -> dict[str, Tensor | None]:
+    """Of one step of `small`."""
+    return _gradients(copy.deepcopy(small))
+
+
 def _or_sentence(attempt: Callable[[], Outcome]) -> Outcome | str:
     """What the attempt gives, or the one line it is refused with."""
     try:
@@ -198,16 +204,17 @@ def test_images_that_are_not_square_run_or_are_refused_with_one_sentence(small: 
     assert isinstance(logits, str) or logits.shape == (1, 10)
 
 
-def test_every_parameter_receives_a_gradient(small: Classifier) -> None:
-    gradients = _gradients(copy.deepcopy(small))
+def test_every_parameter_receives_a_gradient(gradients: dict[str, Tensor | None]) -> None:
     assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
 
 
-def test_checkpointed_activations_give_the_same_gradients(small: Classifier) -> None:
+@pytest.mark.slow  # tests/test_checkpointing.py has some of them in the default run
+def test_checkpointed_activations_give_the_same_gradients(
+    small: Classifier, gradients: dict[str, Tensor | None]
+) -> None:
     checkpointed = copy.deepcopy(small)
     assert checkpoint_activations(checkpointed) > 0
-    expected, gradients = _gradients(copy.deepcopy(small)), _gradients(checkpointed)
-    assert [name for name in expected if not torch.equal(expected[name], gradients[name])] == []
+    assert [name for name, found in _gradients(checkpointed).items() if not torch.equal(found, gradients[name])] == []
 
 
 def test_an_image_alone_gets_the_logits_it_gets_in_a_batch(small: Classifier) -> None:
