@@ -4,10 +4,9 @@ import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from making import make_photos
 
 
 @pytest.fixture(autouse=True)
@@ -26,18 +25,6 @@ def _one_thread() -> None:
 def photos(tmp_path: Path) -> Path:
     """A folder of three classes by colour, twelve 20x16 JPEGs each, all different."""
     return make_photos(tmp_path / "photos")
-
-
-def make_photos(folder: Path, *, classes: tuple[str, ...] = ("blue", "green", "red"), count: int = 12) -> Path:
-    """A folder of class folders; a class's channel is bright, and noise makes each image another."""
-    draws = np.random.default_rng(0)
-    for channel, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = draws.integers(0, 90, (16, 20, 3), dtype=np.uint8)
-            pixels[:, :, channel % 3] += 150
-            Image.fromarray(pixels).save(folder / name / f"{number:03}.jpg")
-    return folder
 
 
 @pytest.fixture

@@ -3,30 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from making import make_folder
 
 from sightline.errors import ModelError
-from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
-from sightline.models import create_model
-from sightline.preprocess import Preprocess
+from sightline.model_folder import ModelFolder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> ModelFolder:
     return make_folder(tmp_path / "model")
-
-
-def make_folder(path: Path, classes: tuple[str, ...] = ("blue", "green", "red")) -> ModelFolder:
-    """A model folder with fresh weights of a small network."""
-    torch.manual_seed(0)
-    architecture = Architecture(name="resnet20", num_classes=len(classes), image_size=16)
-    spec = ModelSpec(
-        architecture=architecture,
-        classes=classes,
-        preprocess=Preprocess(image_size=16, resize=18),
-        calibration=Calibration(temperature=1.5, fitted_on="the validation split, 6 images"),
-        provenance=Provenance(command="", created="", data={"location": "digits"}, versions={}),
-    )
-    return ModelFolder.write(path, spec, create_model("resnet20", num_classes=len(classes), image_size=16).state_dict())
 
 
 def test_what_is_read_is_what_was_written(folder: ModelFolder) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_photos
+from making import make_folder, make_photos
 from PIL import Image
-from test_model_folder import make_folder
 
 from sightline.errors import SightlineError
 from sightline.prediction import Predictor

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_photos
+from making import make_photos
 
 from sightline import catalog
 from sightline.recipes import describe_recipe, find_recipe

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import make_photos
+from making import make_photos
 
 from sightline.errors import ModelError
 from sightline.model_folder import ModelFolder

@@ -55,7 +55,7 @@ def test_names_that_look_like_markup_or_steer_a_terminal_are_printed_as_text(pho
 
 
 def test_long_lists_and_many_classes_are_cut(tmp_path: Path, run_cli: RunCli) -> None:
-    from conftest import make_photos
+    from making import make_photos
 
     folder = make_photos(tmp_path / "many", classes=tuple(f"class {n:03}" for n in range(40)), count=3)
     for n in range(20):

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import make_photos
+from making import make_photos
 
 from sightline.data.prepare import prepare, readable_table
 from sightline.errors import DataError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_photos
+from making import make_photos
 
 from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.model_folder import ModelFolder

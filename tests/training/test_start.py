@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_photos
+from making import make_photos
 from safetensors.torch import load_file, save_file
 
 from sightline.errors import ModelError, RecipeError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_photos
+from making import make_photos
 
 from sightline.data.loader import Batches
 from sightline.errors import DataError, ModelError, SightlineError
