@@ -18,7 +18,7 @@ class ModelConfig:
     name: str = "resnet18"
     """An architecture's name; `sightline models` lists them all."""
     dropout: float | None = None
-    """Share of features dropped before the head, 0 to 1; null keeps the architecture's own."""
+    """Rate of every dropout layer the network has, the head's included, 0 to 1; null keeps the architecture's own."""
     drop_path: float | None = None
     """Stochastic depth: how often the last block's residual branch is skipped, 0 to 1; null keeps its own."""
     activation: str | None = None

@@ -1,7 +1,9 @@
+import pytest
 import timm
 import torch
 from reference import assert_same_outputs, head_input, random_images, with_reference
 
+from sightline.errors import ModelError
 from sightline.layers.drop_path import DropPath
 from sightline.models import create_model
 from sightline.models.inception_resnet_v2 import ResidualBlock
@@ -43,3 +45,12 @@ def test_stochastic_depth_reaches_every_block() -> None:
     assert len(rates) == 40
     assert rates[0] == 0
     assert rates[-1] == 0.39
+
+
+@pytest.mark.parametrize(("image_size", "least"), [(299, 75), (32, 16)])
+def test_images_below_the_least_size_are_one_sentence(image_size: int, least: int) -> None:
+    with torch.device("meta"):
+        model = create_model("inception_resnet_v2", image_size=image_size).eval()
+        model(torch.zeros(1, 3, least, least))
+        with pytest.raises(ModelError, match=rf"at least {least}x{least} pixels and got {least - 1}x{least}"):
+            model(torch.zeros(1, 3, least - 1, least))

@@ -5,6 +5,7 @@ import torchvision
 from reference import assert_same_outputs, fill_randomly, head_input, random_images, renamed, with_reference
 from torch import nn
 
+from sightline.errors import ModelError
 from sightline.models import create_model
 from sightline.models.inception_v3 import ENTRY
 
@@ -71,3 +72,12 @@ def test_initial_values_are_wide_but_in_the_auxiliary_classifier() -> None:
     model = create_model("inception_v3")
     found = {name: model.get_parameter(f"{name}.weight").std().item() for name in ("head", "auxiliary.0.head")}
     assert found == {"head": pytest.approx(0.1, rel=0.02), "auxiliary.0.head": pytest.approx(0.001, rel=0.02)}
+
+
+@pytest.mark.parametrize(("image_size", "least"), [(299, 75), (32, 16)])
+def test_images_below_the_least_size_are_one_sentence(image_size: int, least: int) -> None:
+    with torch.device("meta"):
+        model = create_model("inception_v3", image_size=image_size).eval()
+        model(torch.zeros(1, 3, least, least))
+        with pytest.raises(ModelError, match=rf"at least {least}x{least} pixels and got {least - 1}x{least}"):
+            model(torch.zeros(1, 3, least - 1, least))

@@ -1,7 +1,9 @@
+import pytest
 import timm
 import torch
 from reference import assert_same_outputs, head_input, random_images, with_reference
 
+from sightline.errors import ModelError
 from sightline.models import create_model
 
 
@@ -31,3 +33,12 @@ def test_maps_have_the_sizes_of_figure_9() -> None:
     with torch.device("meta"):
         maps = create_model("inception_v4").feature_maps(torch.empty(1, 3, 299, 299))
     assert [tuple(found.shape[1:]) for found in maps[2:]] == [(384, 35, 35), (1024, 17, 17), (1536, 8, 8)]
+
+
+@pytest.mark.parametrize(("image_size", "least"), [(299, 75), (32, 16)])
+def test_images_below_the_least_size_are_one_sentence(image_size: int, least: int) -> None:
+    with torch.device("meta"):
+        model = create_model("inception_v4", image_size=image_size).eval()
+        model(torch.zeros(1, 3, least, least))
+        with pytest.raises(ModelError, match=rf"at least {least}x{least} pixels and got {least - 1}x{least}"):
+            model(torch.zeros(1, 3, least - 1, least))

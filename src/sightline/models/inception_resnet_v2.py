@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from sightline.layers.drop_path import DropPath
+from sightline.layers.image_size import check_least_size
 from sightline.layers.inception import (
     Branches,
     conv,
@@ -67,6 +68,7 @@ class InceptionResNetV2(Classifier):
     def __init__(self, config: InceptionResNetV2Config, num_classes: int, in_channels: int) -> None:
         super().__init__()
         stride, padding = (1, 1) if config.small else (2, 0)
+        self.least_size = 16 if config.small else 75
         self.features = nn.Sequential(
             OrderedDict[str, nn.Module](
                 **stem(in_channels, small=config.small),
@@ -93,10 +95,12 @@ class InceptionResNetV2(Classifier):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> the maps of each of `stages`."""
+        check_least_size(images, self.least_size)
         return outputs_at(self.features, [stage.name.removeprefix("features.") for stage in self.stages], images)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1536), the last map's average."""
+        check_least_size(images, self.least_size)
         return self.features(images).mean((2, 3))
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sightline.layers.image_size import check_least_size
 from sightline.layers.inception import Branches, conv, fit_small, stem
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
@@ -65,6 +66,7 @@ class InceptionV3(Classifier):
     def __init__(self, config: InceptionV3Config, num_classes: int, in_channels: int) -> None:
         super().__init__()
         stride, padding = (1, 1) if config.small else (2, 0)
+        self.least_size = 16 if config.small else 75
         self.features = nn.Sequential(
             OrderedDict[str, nn.Module](
                 **stem(in_channels, small=config.small),
@@ -96,14 +98,17 @@ class InceptionV3(Classifier):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> the maps of each of `stages`."""
+        check_least_size(images, self.least_size)
         return outputs_at(self.features, [stage.name.removeprefix("features.") for stage in self.stages], images)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 2048), the last map's average."""
+        check_least_size(images, self.least_size)
         return self.features(images).mean((2, 3))
 
     def training_outputs(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """The head's logits with weight 1, and the auxiliary classifier's with its weight; both (B, K)."""
+        check_least_size(images, self.least_size)
         middle, last = outputs_at(self.features, ("mixed6e", "mixed7c"), images)
         logits = self.head(self.head_dropout(last.mean((2, 3))))
         return [(1.0, logits), *((AUXILIARY_WEIGHT, classifier(middle)) for classifier in self.auxiliary)]

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from sightline.layers.image_size import check_least_size
 from sightline.layers.inception import (
     Branches,
     conv,
@@ -44,6 +45,7 @@ class InceptionV4(Classifier):
     def __init__(self, config: InceptionV4Config, num_classes: int, in_channels: int) -> None:
         super().__init__()
         stride, padding = (1, 1) if config.small else (2, 0)
+        self.least_size = 16 if config.small else 75
         layers = {
             **_stem(in_channels, small=config.small),
             **{f"inception_a{index}": _inception_a() for index in range(4)},
@@ -67,10 +69,12 @@ class InceptionV4(Classifier):
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> the maps of each of `stages`."""
+        check_least_size(images, self.least_size)
         return outputs_at(self.features, [stage.name.removeprefix("features.") for stage in self.stages], images)
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1536), the last map's average."""
+        check_least_size(images, self.least_size)
         return self.features(images).mean((2, 3))
 
 
