@@ -1,7 +1,7 @@
 """One epoch of every family on 2,000 CIFAR-10 images: does the loss fall, how fast, in how much memory?
 
-`python benchmarks/families.py CIFAR10.zip` prints a table and keeps it in benchmarks/results/families.json. Each
-network trains in a process of its own, by the recipe below.
+`python benchmarks/families.py CIFAR10.zip [NETWORK ...]` prints a table and keeps it in results/families.json.
+Each network trains in a process of its own, by the recipe below.
 """
 
 import json
@@ -61,24 +61,23 @@ def one(name: str, data: str) -> dict[str, float | str]:
 
 
 def main() -> None:
-    if len(sys.argv) == 4:
+    if sys.argv[1] == "--one":
         print(json.dumps(one(sys.argv[2], sys.argv[3])))
         return
-    rows = []
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         data = write_subset(Path(sys.argv[1]), Path(folder) / "cifar")
-        for name in NETWORKS:
+        for name in sys.argv[2:] or NETWORKS:
             command = [sys.executable, __file__, "--one", name, str(data)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            row = rows[-1]
+            rows[name] = row = json.loads(done.stdout.splitlines()[-1])
+            RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
             print(
                 f"| {name} | {row['first_loss']:.2f} | {row['last_loss']:.2f} | {row['test_accuracy']} | "
                 f"{row['images_per_second']:.0f} | {row['peak_megabytes']:.0f} |",
                 flush=True,
             )
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-COUNTS = {"train": 200, "val": 50, "test": 50}
+COUNTS = {"train": 200, "val": 10, "test": 50}
 
 
 def write_subset(archive: Path, folder: Path, counts: dict[str, int] = COUNTS) -> Path:
