@@ -61,6 +61,20 @@ def test_the_caller_s_image_is_left_as_it_was(predictor: Predictor) -> None:
     assert (image.mode, image.size) == ("P", (30, 20))
 
 
+def test_what_is_no_image_has_an_error_of_its_own(predictor: Predictor) -> None:
+    answers = predictor.predict([None, 3, Image.new("RGB", (0, 0)), np.zeros((0, 4), dtype=np.uint8)])  # type: ignore[list-item]
+    assert [answer.error for answer in answers[:2]] == [
+        "expected a path, bytes, a Pillow image or an array, got NoneType",
+        "expected a path, bytes, a Pillow image or an array, got int",
+    ]
+    assert all(answer.error for answer in answers)
+
+
+def test_a_single_image_in_place_of_a_list_is_refused(predictor: Predictor) -> None:
+    with pytest.raises(SightlineError, match="put a single one in a list"):
+        predictor.predict("photo.jpg")  # type: ignore[arg-type]
+
+
 def test_top_k_must_be_positive(predictor: Predictor) -> None:
     with pytest.raises(SightlineError, match="top_k must be at least 1, got 0"):
         predictor.predict([b""], top_k=0)

@@ -50,7 +50,7 @@ def test_no_field_holds_another_type_than_values_and_sections() -> None:
         ("epochs=five", "epochs should be an integer, got 'five'."),
         ("epochs=2.5", "epochs should be an integer, got 2.5."),
         ("epochs=0", "epochs must be at least 1, got 0."),
-        ("optim.lr=-1", "optim.lr must be greater than 0, got -1"),
+        ("optim.lr=-1", "optim.lr must be greater than 0 and at most 1,000,000,000, got -1"),
         ("optim.lr=.nan", "optim.lr should be finite, got nan."),
         ("optim.name=adma", "optim.name should be 'sgd' or 'adamw', got 'adma'."),
         ("train.patience=soon", "train.patience should be an integer, got 'soon'."),
@@ -67,6 +67,9 @@ def test_no_field_holds_another_type_than_values_and_sections() -> None:
         ("data.mean=[1,2]", "data.mean should be a list of another length, got [1, 2]."),
         ("epochs", "--set takes name=value, got 'epochs'."),
         ("epochs=[1", "Not valid YAML at line 1"),
+        ("epochs=100000000000000000000", "epochs must be at most 1,000,000,000"),
+        ("optim.lr=1e300", "optim.lr must be greater than 0 and at most"),
+        ("data.image_size=100000", "data.image_size must be at most 4,096"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_with_its_name(setting: str, sentence: str) -> None:
@@ -97,6 +100,11 @@ def test_a_recipe_file_may_leave_settings_at_their_defaults(tmp_path: Path) -> N
     path = tmp_path / "mine.yaml"
     path.write_text("epochs: 3\noptim: {lr: 1e-2}\naugment: [flip]\n")
     assert find_recipe(str(path)) == Recipe(epochs=3, optim=OptimConfig(lr=0.01), augment=(Flip(),))
+
+
+def test_a_setting_that_is_there_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="Not valid YAML at line 1: 'epochs' is there twice"):
+        from_yaml("epochs: 1\nepochs: 2\n")
 
 
 def test_an_unknown_recipe_suggests_the_nearest() -> None:

@@ -34,6 +34,27 @@ def whole_file(path: Path) -> Generator[Path]:
             aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def claimed(folder: Path) -> Generator[None]:
+    """Keep other processes that ask the same out of a folder until the block, or this process, has ended.
+
+    Raises SightlineError when another process has claimed it.
+    """
+    import fcntl  # on the systems that have it, which are those PyTorch trains on with worker processes
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise SightlineError(f"Could not write {str(folder)!r}: {error.strerror or error}.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SightlineError(f"Another process is writing to {str(folder)!r}. Choose another folder.") from error
+        yield
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with whole_file(path) as aside:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from sightline.data.loader import Batches, explained_worker_failure
+from sightline.data.loader import Batches, explained_failures
 from sightline.decode import decode, upright_rgb
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.model_folder import ModelFolder
@@ -58,6 +58,8 @@ class Predictor:
 
     def predict(self, images: Sequence[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> list[Prediction]:
         """One Prediction for each image, in order; an unreadable image gets one with an error."""
+        if isinstance(images, str | bytes | Path | Image.Image):
+            raise SightlineError("predict() takes a list of images; put a single one in a list.")
         named = (
             (str(image) if isinstance(image, str | Path) else f"image {number}", image)
             for number, image in enumerate(images, 1)
@@ -68,8 +70,9 @@ class Predictor:
         self, images: Iterable[tuple[str, ImageLike | UnreadableImageError]], *, top_k: int = 5, batch_size: int = 32
     ) -> Iterator[Prediction]:
         """One Prediction for each (name, image) as batches are done; never holds more than a batch."""
-        if top_k < 1:
-            raise SightlineError(f"top_k must be at least 1, got {top_k}.")
+        for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
+            if value < 1:
+                raise SightlineError(f"{name} must be at least 1, got {value}.")
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
             yield from self._predict_batch(chunk, top_k)
@@ -117,7 +120,7 @@ def collect_logits(
     model.eval()
     total = sum(len(part) for part in batches.order)
     rows: list[Tensor] = []
-    with torch.inference_mode(), autocast(device, precision), explained_worker_failure():
+    with torch.inference_mode(), autocast(device, precision), explained_failures():
         for batch in track(batches, total=total, label=label, size=batches.batch_size):
             images = preprocess.normalize(batch.images.to(device, non_blocking=True))
             rows.append(model(images).float().cpu())
@@ -145,11 +148,13 @@ def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
     if isinstance(image, UnreadableImageError):
         raise image
     if isinstance(image, Image.Image):
-        return upright_rgb(image.copy())
+        return _checked(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, bytes):
         return decode(image)
+    if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
+        raise UnreadableImageError(f"expected a path, bytes, a Pillow image or an array, got {type(image).__name__}")
     try:
         return decode(Path(image).read_bytes())
     except OSError as error:
@@ -161,4 +166,13 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
         raise UnreadableImageError(
             f"an array must be uint8 of shape (H, W), (H, W, 3) or (H, W, 4), got {array.dtype} of shape {array.shape}"
         )
-    return upright_rgb(Image.fromarray(array))
+    return _checked(Image.fromarray(array))
+
+
+def _checked(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise UnreadableImageError("the image has no pixels")
+    try:
+        return upright_rgb(image.copy())
+    except ValueError as error:  # Pillow's, for an image that was closed
+        raise UnreadableImageError(str(error)) from error

@@ -10,6 +10,12 @@ from sightline.augmentations import Augmentation
 from sightline.errors import RecipeError
 from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
+MOST = 1_000_000_000
+"""Of epochs, images in a batch and the like: beyond it lies a slip of the finger."""
+
+LARGEST_SIDE = 4096
+"""Of an image, in pixels."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -51,7 +57,8 @@ class DataConfig:
     """Processes that read images beside the training; 0 reads in the training process. Never changes a result."""
 
     def __post_init__(self) -> None:
-        _at_least("data.image_size", self.image_size, 1)
+        _at_least("data.image_size", self.image_size, 1, most=LARGEST_SIDE)
+        _at_least("data.resize", self.resize or 1, 1, most=LARGEST_SIDE)
         _at_least("data.num_workers", self.num_workers, 0)
         _share("data.val_fraction", self.val_fraction)
         _share("data.test_fraction", self.test_fraction)
@@ -99,8 +106,8 @@ class OptimConfig:
     """Longest gradient, as a norm over all parameters; longer ones are shortened to it. null: no limit."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise RecipeError(f"optim.lr must be greater than 0, got {self.lr}.")
+        if not 0 < self.lr <= MOST:
+            raise RecipeError(f"optim.lr must be greater than 0 and at most {MOST:,}, got {self.lr}.")
         if self.weight_decay < 0:
             raise RecipeError(f"optim.weight_decay must be at least 0, got {self.weight_decay}.")
         if not 0 <= self.momentum < 1:
@@ -188,8 +195,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _at_least("seed", self.seed, 0)
-        _at_least("epochs", self.epochs, 1)
-        _at_least("batch_size", self.batch_size, 1)
+        _at_least("epochs", self.epochs, 1, most=MOST)
+        _at_least("batch_size", self.batch_size, 1, most=MOST)
         if self.optim.warmup_epochs >= self.epochs:
             raise RecipeError(
                 f"optim.warmup_epochs ({self.optim.warmup_epochs}) must be less than epochs ({self.epochs}): "
@@ -197,9 +204,11 @@ class Recipe:
             )
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _at_least(name: str, value: int, least: int, *, most: int | None = None) -> None:
     if value < least:
         raise RecipeError(f"{name} must be at least {least}, got {value}.")
+    if most is not None and value > most:
+        raise RecipeError(f"{name} must be at most {most:,}, got {value}.")
 
 
 def _share(name: str, value: float) -> None:

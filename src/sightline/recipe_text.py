@@ -73,6 +73,16 @@ class _Loader(yaml.SafeLoader):
     """Numbers and booleans as in YAML 1.2: 3e-4 is a number, `no` and `on` are words."""
 
 
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """A mapping that names each key once: PyYAML would take the last one silently."""
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
+    if twice is not None:
+        raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is there twice", node.start_mark)
+    return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -86,7 +96,7 @@ def parse_yaml(text: str) -> object:
     """The plain value that a YAML text holds. Raises RecipeError with the line and what is wrong there."""
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark is not None else ""
         raise RecipeError(f"Not valid YAML{place}: {getattr(error, 'problem', None) or error}.") from error

@@ -47,5 +47,5 @@ def test_neighbours_in_the_batch_do_not_change_an_image_s_crop() -> None:
 def test_settings_outside_their_range_are_refused_by_name() -> None:
     with pytest.raises(RecipeError, match=r"augment\.flip\.probability must be 0 to 1, got 2"):
         Flip(probability=2)
-    with pytest.raises(RecipeError, match=r"augment\.crop\.padding must be at least 0, got -1"):
+    with pytest.raises(RecipeError, match=r"augment\.crop\.padding must be 0 to 1024, got -1"):
         Crop(padding=-1)

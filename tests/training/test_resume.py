@@ -133,6 +133,18 @@ def test_resuming_with_another_recipe_is_refused_by_the_setting_s_name(
         resume(data, out=tmp_path / "run", recipe=override(RECIPE, ["optim.lr=1"]))
 
 
+def test_resuming_with_a_recipe_edited_by_hand_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=8)
+        train(RECIPE, data, out=tmp_path / "run")
+    file = tmp_path / "run" / "recipe.yaml"
+    file.write_text(file.read_text().replace("lr: 0.001", "lr: 0.01"))
+    with pytest.raises(RecipeError, match=r"begun with another optim\.lr"):
+        resume(data, out=tmp_path / "run")
+
+
 def test_resuming_on_changed_images_is_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = make_photos(tmp_path / "photos")
     with monkeypatch.context() as patch, pytest.raises(Killed):
@@ -182,7 +194,10 @@ def test_sigkill_changes_nothing(checkpoints: int, data: Path, whole: ModelFolde
 
 
 @pytest.mark.slow
-def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(data: Path, whole: ModelFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(
+    number: signal.Signals, data: Path, whole: ModelFolder, tmp_path: Path
+) -> None:
     command = [str(Path(sys.executable).with_name("sightline")), "train", str(data), "--out", str(tmp_path / "run")]
     more = ["train.checkpoint_minutes=60", "data.num_workers=2"]
     settings = [word for setting in [*SETTINGS, *more] for word in ("--set", setting)]
@@ -194,7 +209,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(data: Path, whole: Mod
         said = ""
         while "epoch   1" not in said:
             said += process.stderr.readline()
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's workers too
+        os.killpg(process.pid, number)  # as a terminal does: to the loader's workers too
         said += process.stderr.read()
     assert process.returncode == 130
     assert "--resume" in said

@@ -12,6 +12,8 @@ from sightline.augmentations import Batch
 from sightline.errors import RecipeError
 from sightline.randomness import Draws
 
+LARGEST_PADDING = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
@@ -21,8 +23,8 @@ class Crop:
     """Pixels of black added on every side first."""
 
     def __post_init__(self) -> None:
-        if self.padding < 0:
-            raise RecipeError(f"augment.crop.padding must be at least 0, got {self.padding}.")
+        if not 0 <= self.padding <= LARGEST_PADDING:
+            raise RecipeError(f"augment.crop.padding must be 0 to {LARGEST_PADDING}, got {self.padding}.")
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size). Targets stay."""

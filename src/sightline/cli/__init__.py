@@ -35,6 +35,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # what is not about one file of ours: standard output is full, say
+        print(f"error: {error}.", file=sys.stderr)
+        sys.exit(2)
 
 
 def _quiet_pillow() -> None:

@@ -20,7 +20,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Argument(help="Other images with the same classes; its own split if left out.")
     ] = None,
-    split: Annotated[EvaluatedSplit, typer.Option(help="Which images to measure it on.")] = EvaluatedSplit.TEST,
+    split: Annotated[
+        EvaluatedSplit | None, typer.Option(help="val or test; test if left out, and all of DATA without splits.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
@@ -30,7 +32,7 @@ def evaluate(
     from sightline.model_folder import ModelFolder
 
     folder = ModelFolder.read(model)
-    evaluation = run(folder, data, split=split.value, device=device)
+    evaluation = run(folder, data, split=None if split is None else split.value, device=device)
     if as_json:
         print(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
         return

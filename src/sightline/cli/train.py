@@ -13,7 +13,9 @@ DEFAULT = "small_folder"
 def train(
     data: Annotated[str, typer.Argument(help="A folder of class folders, an archive, a CSV, or a set's name.")],
     recipe: Annotated[str, typer.Option(help="A recipe's name or file.", show_default=DEFAULT)] = "",
-    settings: Annotated[list[str] | None, typer.Option("--set", help="epochs=5, optim.lr=3e-4, ...")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, such as optim.lr=3e-4; may be repeated.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The model folder to write; runs/<data> if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     seed: Annotated[int | None, typer.Option(help="The same as --set seed=N.")] = None,

@@ -107,11 +107,13 @@ def _ignore_signals(_worker: int) -> None:
 
 
 @contextmanager
-def explained_worker_failure() -> Generator[None]:
-    """Turn torch's error about a worker that died into a SightlineError; torch may raise it anywhere in the block."""
+def explained_failures() -> Generator[None]:
+    """Turn a worker that died, and memory that ran out, into SightlineErrors, wherever in the block torch raises."""
     try:
         yield
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise SightlineError("Memory ran out. Lower batch_size, data.image_size or data.resize.") from error
         if not str(error).startswith("DataLoader worker"):
             raise
         raise SightlineError(

@@ -28,6 +28,8 @@ def scan(location: str | Path) -> ImageTable:
 
     Raises DataError that says what is wrong with it and how it should look.
     """
+    if not str(location).strip():
+        raise DataError(f"The data has no name. Expected is {EXPECTED}, or the name of a set.")
     path = Path(location)
     if not is_text(str(path)):
         raise DataError(f"The name {str(path)!r} is not valid UTF-8. Rename the file or folder.")

@@ -55,12 +55,22 @@ class Splits:
             "made": list(self.made),
         }
 
+    def contents(self, table: ImageTable, facts: Sequence[ImageFacts]) -> dict[str, str]:
+        """For each split a hash over its images' paths, labels and bytes: another one means that something changed."""
+        hashes: dict[str, str] = {}
+        for name, places in self.named().items():
+            lines = [f"{table.paths[place]}\t{table.labels[place]}\t{facts[place].sha256}" for place in places.tolist()]
+            hashes[name] = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return hashes
+
     @staticmethod
     def from_json(value: Mapping[str, Any], table: ImageTable) -> "Splits":
         """What `to_json` wrote, found again in the table, which may have more images by now.
 
         Raises DataError that names the images which are no longer there.
         """
+        if not all(name in value for name in (*SPLITS, "made")):
+            raise DataError("The stored splits are damaged: train, val, test and made were expected. Name other data.")
         place = {path: number for number, path in enumerate(table.paths)}
         gone = sorted(path for split in SPLITS for path in value[split] if path not in place)
         if gone:

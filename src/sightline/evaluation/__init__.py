@@ -26,30 +26,31 @@ def evaluate(
     model: str | Path | ModelFolder,
     data: str | Path | None = None,
     *,
-    split: "Split" = "test",
+    split: "Split | None" = None,
     device: str = "auto",
     num_workers: int = 2,
 ) -> "Evaluation":
     """Measure a model on its stored split, or on other data with the same classes.
 
-    `split` is val or test: of the images the model was trained with, or of `data` where that has splits;
-    data without splits is taken whole. Figures on the model's own split are written into its folder.
+    `split` is val or test, test if left out: of the images the model was trained with, or of `data` where that has
+    splits. Data without splits is taken whole. Figures on the model's own split are written into its folder.
 
     Raises ModelError when the model can't be opened, DataError when the images can't be read, have moved,
     changed or hold a class the model doesn't know.
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     if data is None:
-        return _evaluate_stored(folder, split, device=device, num_workers=num_workers)
+        return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers)
     import numpy as np
 
     from sightline.data.prepare import readable_table
 
     table = readable_table(data)
     _check_classes(table, folder)
-    chosen = [index for index, name in enumerate(table.splits) if name in (None, split)]
+    wanted = None if split is None and None in table.splits else split or "test"
+    chosen = [index for index, name in enumerate(table.splits) if name == wanted]
     if not chosen:
-        raise DataError(f"{str(data)!r} has no {split} split.")
+        raise DataError(f"{str(data)!r} has no {wanted} split of its own.")
     return evaluate_images(folder, table, np.array(chosen), device=device, num_workers=num_workers)[0]
 
 
@@ -111,6 +112,7 @@ def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | None":
 
 
 def _evaluate_stored(folder: ModelFolder, split: "Split", *, device: str, num_workers: int) -> "Evaluation":
+    from sightline.data.inspection import inspect
     from sightline.data.scan import scan
     from sightline.data.split import Splits
 
@@ -119,7 +121,13 @@ def _evaluate_stored(folder: ModelFolder, split: "Split", *, device: str, num_wo
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(folder.path)!r} has no splits.json that can be read; name the DATA to use.") from error
     table = scan(folder.spec.provenance.data["location"])
-    indices = Splits.from_json(stored, table).named()[split]
+    splits = Splits.from_json(stored, table)
+    if splits.contents(table, inspect(table))[split] != stored.get("contents", {}).get(split):
+        raise DataError(
+            f"Images of the {split} split have changed in {table.source.location!r} since the model was trained. "
+            "Put them back, or name the data to evaluate on."
+        )
+    indices = splits.named()[split]
     evaluation, logits = evaluate_images(folder, table, indices, device=device, num_workers=num_workers)
     write_json(folder.path / "evaluation" / f"{split}.json", evaluation.to_json())
     rows = _prediction_rows(folder, table, indices, logits)

@@ -83,11 +83,11 @@ def _image(source: "Source", path: str | None) -> "Image | None":
 
 
 def _history(path: Path) -> Iterator[dict[str, float | None]]:
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+    try:
+        for row in csv.DictReader(_text(path).splitlines()):
             yield {name: float(value) if value else None for name, value in row.items()}
+    except (csv.Error, ValueError) as error:
+        raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
 
 
 def _stored(path: Path) -> dict[str, Any]:
@@ -99,4 +99,7 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{str(path)!r} can't be read: {error}.") from error

@@ -11,27 +11,30 @@ from pathlib import Path
 from sightline.data.prepare import Prepared, prepare
 from sightline.data.split import Splits
 from sightline.errors import ModelError, RecipeError, SightlineError
-from sightline.files import write_json, write_text
+from sightline.files import claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
+from sightline.recipes import find_recipe
 
 
-def train(recipe: Recipe, data: str | Path, *, out: str | Path | None = None) -> ModelFolder:
+def train(recipe: Recipe | str, data: str | Path, *, out: str | Path | None = None) -> ModelFolder:
     """Train a classifier on `data` and return its model folder, measured on the test split.
 
-    `data` is a folder, an archive, a manifest, or the name of a set. `out` is the model folder to write;
+    `recipe` is a Recipe, a shipped one's name, or a YAML file's. `data` is a folder, an archive, a manifest, or
+    the name of a set. `out` is the model folder to write;
     left out, it is `runs/<data>`, or `runs/<data>-2` and so on where that is taken.
 
     Raises DataError, RecipeError, ModelError, or another SightlineError that says what to mend, and
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
     folder = _free_folder(data) if out is None else Path(out)
-    if os.path.exists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # noqa: PTH110  # no error if too long
+    if not _is_free(folder):
         raise ModelError(
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."
         )
-    return _start(recipe, data, folder)
+    with claimed(folder):
+        return _start(find_recipe(recipe) if isinstance(recipe, str) else recipe, data, folder)
 
 
 def resume(data: str | Path, *, out: str | Path | None = None, recipe: Recipe | None = None) -> ModelFolder:
@@ -46,7 +49,8 @@ def resume(data: str | Path, *, out: str | Path | None = None, recipe: Recipe | 
     stored = stored_recipe(folder)
     if recipe is not None:
         _check_same(stored, recipe)
-    return _resume(recipe or stored, data, folder)
+    with claimed(folder):
+        return _resume(recipe or stored, data, folder)
 
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
@@ -77,7 +81,15 @@ def unfinished_run(data: str | Path) -> Path:
 def _free_folder(data: str | Path) -> Path:
     base = _run_folder(data)
     numbered = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([base], numbered) if not folder.exists())
+    return next(folder for folder in itertools.chain([base], numbered) if _is_free(folder))
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether nothing would be lost: what a run leaves that ended before its first checkpoint doesn't count."""
+    if not os.path.exists(folder):  # noqa: PTH110  # Path.exists raises for a name that is too long
+        return True
+    early = {".lock", "audit.json", "recipe.yaml", "splits.json"}
+    return folder.is_dir() and all(path.name in early for path in folder.iterdir())
 
 
 def _run_folder(data: str | Path) -> Path:
@@ -97,7 +109,7 @@ def _start(recipe: Recipe, data: str | Path, folder: Path, *, limit: int | None 
         prepared = replace(prepared, splits=prepared.splits.thinned(limit))
     write_json(folder / "audit.json", prepared.audit.to_json())
     write_text(folder / "recipe.yaml", to_yaml(recipe))
-    write_json(folder / "splits.json", prepared.splits.to_json(prepared.table))
+    _write_splits(folder, prepared)
     return run_job(recipe, prepared, folder)
 
 
@@ -114,6 +126,7 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
     if not last.exists():  # killed before the first checkpoint: the run begins anew, and ends the same
         return run_job(recipe, prepared, folder)
     checkpoint = load_checkpoint(last)
+    _check_same(from_yaml(checkpoint.recipe), recipe)
     if checkpoint.data_fingerprint != prepared.fingerprint:
         raise ModelError(
             f"The images in {str(data)!r} are not those the run in {str(folder)!r} began with: "
@@ -122,11 +135,17 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
     return run_job(recipe, prepared, folder, checkpoint)
 
 
+def _write_splits(folder: Path, prepared: Prepared) -> None:
+    splits, table = prepared.splits, prepared.table
+    contents = splits.contents(table, prepared.facts)
+    write_json(folder / "splits.json", {**splits.to_json(table), "contents": contents})
+
+
 def _stored_splits(folder: Path, prepared: Prepared) -> Splits:
     try:
         value = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
     except FileNotFoundError:  # killed before it was written: nothing was trained on it
-        write_json(folder / "splits.json", prepared.splits.to_json(prepared.table))
+        _write_splits(folder, prepared)
         return prepared.splits
     except (OSError, ValueError) as error:
         raise SightlineError(f"{str(folder / 'splits.json')!r} can't be read: {error}.") from error

@@ -12,7 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
-from sightline.data.loader import Batches, TrainingOrder, explained_worker_failure
+from sightline.data.loader import Batches, TrainingOrder, explained_failures
 from sightline.errors import RecipeError
 from sightline.recipe import TrainConfig
 from sightline.training.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
     remaining = replace(batches, order=replace(batches.order, start=run.task.progress.position))
     if len(remaining) == 0 or run.journal.stopped_early:
         return True
-    with _quiet(), explained_worker_failure(), watch_for_interruption() as interrupted:
+    with _quiet(), explained_failures(), watch_for_interruption() as interrupted:
         run.interrupted = interrupted
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),

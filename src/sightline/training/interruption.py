@@ -9,7 +9,9 @@ from types import FrameType
 
 @contextmanager
 def watch_for_interruption() -> Generator[Callable[[], bool]]:
-    """Yield a function that says whether the user has asked to stop.
+    """Yield a function that says whether the user has asked to stop; each call watches anew.
+
+    Lightning puts its own handler in the place of ours when a run begins, and ends it with exit code 0.
 
     Handlers can be set in the main thread only; in another one nothing is watched.
     """
@@ -18,15 +20,21 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def note(number: int, _frame: FrameType | None) -> None:
+    def note(_number: int, _frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
         asked.set()
-        signal.signal(number, previous[signal.Signals(number)])
+
+    def look() -> bool:
+        for number in previous:
+            if signal.getsignal(number) is not note:
+                signal.signal(number, note)
+        return asked.is_set()
 
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, note)
+    look()
     try:
-        yield asked.is_set
+        yield look
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

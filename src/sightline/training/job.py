@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
-from sightline.data.phrases import counted
+from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.evaluation import evaluate
@@ -121,6 +121,11 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     )
     for sentence in splits.made:
         log.info(sentence)
+    passed_over = [path for path in prepared.table.ignored if not path.endswith("/")]
+    if passed_over:
+        log.info(f"{counted(len(passed_over), 'file')} passed over, no images by name: {listed(passed_over, 3)}.")
+    for problem in prepared.audit.problems():
+        log.info(f"Data: {problem}")
     note = fit_note(name, image_size)
     if note:
         log.info(f"{name} at {image_size} pixels: {note}.")

@@ -76,6 +76,7 @@ class Run(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Put the optimiser's state back."""
         del pl_module
+        self.interrupted()
         self._saved_at = self._epoch_began = time.monotonic()
         if self._resumed is None:
             return
