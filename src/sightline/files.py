@@ -49,7 +49,7 @@ def claimed(folder: Path) -> Generator[None]:
         raise SightlineError(f"Could not write {str(folder)!r}: {error.strerror or error}.") from error
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked workers would hold it after a kill
         except OSError as error:
             raise SightlineError(f"Another process is writing to {str(folder)!r}. Choose another folder.") from error
         yield

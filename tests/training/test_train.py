@@ -1,6 +1,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,6 @@ from PIL import Image
 from sightline.data.loader import Batches, explained_failures
 from sightline.errors import DataError, ModelError, RecipeError, SightlineError
 from sightline.evaluation import evaluate, read_evaluation
-from sightline.files import claimed
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, override
@@ -106,8 +107,21 @@ def test_what_a_failed_start_left_does_not_block_the_next_run(tmp_path: Path) ->
 
 
 def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
-    with claimed(tmp_path / "run"), pytest.raises(SightlineError, match="Another process is writing to"):
-        train(RECIPE, make_photos(tmp_path / "photos"), out=tmp_path / "run")
+    lines = [
+        "from pathlib import Path",
+        "from sightline.files import claimed",
+        f"with claimed(Path({str(tmp_path / 'run')!r})):",
+        "    print('claimed', flush=True)",
+        "    input()",
+    ]
+    code = "\n".join(lines)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"claimed\n"
+        with pytest.raises(SightlineError, match="Another process is writing to"):
+            train(RECIPE, make_photos(tmp_path / "photos"), out=tmp_path / "run")
+        other.communicate(b"\n")
+    assert train(RECIPE, tmp_path / "photos", out=tmp_path / "run").path.exists()
 
 
 def test_a_recipe_may_be_named(tmp_path: Path) -> None:
