@@ -16,7 +16,7 @@ def fill_randomly(module: nn.Module, seed: int = 0) -> None:
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        for name, tensor in module.state_dict().items():  # not buffers outside of it: masks, tables of places
             if not tensor.is_floating_point():
                 continue
             values = torch.randn(tensor.shape, generator=generator)

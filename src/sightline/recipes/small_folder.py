@@ -1,4 +1,8 @@
-"""Any folder of photos: the default recipe."""
+"""Any folder of photos: the default recipe, from random weights.
+
+Reached on 400 photos of ten classes (40 each of Imagenette, 290 to train on), one run, 190 seconds on two cores:
+50.0% (37.7 to 62.3) on 60 test images. A folder this small wants published weights (model.pretrained) or more photos.
+"""
 
 from sightline.augmentations.crop import Crop
 from sightline.augmentations.flip import Flip
