@@ -1,6 +1,7 @@
 """ResNet-18 in CIFAR form on CIFAR-10: the course listing's job.
 
-Its ten epochs have not been run yet: about an hour on two cores. docs/log.md has two epochs with model.name=resnet20.
+Its ten epochs have not been run yet: an hour or more on two cores, by estimate. docs/log.md has
+two epochs with model.name=resnet20.
 """
 
 from sightline.augmentations.crop import Crop

@@ -59,7 +59,6 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
             enable_progress_bar=False,
             enable_model_summary=False,
             limit_val_batches=0,
-            barebones=False,
         )
         trainer.fit(run.task, train_dataloaders=remaining)
         return run.task.progress.position == run.task.num_batches or run.journal.stopped_early
@@ -81,7 +80,7 @@ def _quiet() -> Generator[None]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # train.deterministic on a GPU needs it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
-        # Lightning 2.6 asks torch for a name that 2.15 deprecated.
+        # Lightning 2.6 asks torch for names that 2.15 deprecated.
         warnings.filterwarnings("ignore", message=r".*is deprecated.*", module=r"lightning\..*")
         try:
             yield

@@ -19,7 +19,7 @@ from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
-from sightline.evaluation import evaluate
+from sightline.evaluation import BATCH_SIZE, evaluate
 from sightline.evaluation.calibration import fit_temperature
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
 from sightline.models import Classifier, create_model, fit_note
@@ -34,9 +34,6 @@ from sightline.training.start import check_start, parent_of
 from sightline.training.task import ClassificationTask
 
 log = logging.getLogger("sightline")
-
-EVALUATION_BATCH = 128
-"""Images in a batch without gradients; the answer doesn't depend on it."""
 
 PACKAGES = ("sightline", "torch", "torchvision", "lightning", "safetensors", "pillow", "numpy")
 
@@ -108,7 +105,7 @@ def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batc
     """Evaluation batches of some images."""
     table = prepared.table
     pixels = Pixels(table, recipe.data.preprocess(), canvas=False)
-    order = in_order(indices, EVALUATION_BATCH)
+    order = in_order(indices, BATCH_SIZE)
     return Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
 
 
