@@ -13,8 +13,8 @@ Differs from the paper:
 - Strided convolutions pad evenly, as torchvision's and timm's weights need. The `tf_` variants pad as TensorFlow does,
   with the odd pixel at the right and the bottom, for the authors' own weights.
 - The rate of stochastic depth climbs over the residual branches, which it skips; the authors' climbs over all blocks.
-- `efficientnet_b0_cifar` is B0 for 32 pixels: a stem of stride 1, so that the last map has 2x2 pixels, and no stochastic
-  depth; the paper has no such form. `efficientnet_b0` at 32 pixels keeps 4x4, for 3.6 times the computation.
+- `efficientnet_b0_cifar` is B0 for 32 pixels: a stem of stride 1, so that the last map has 2x2 pixels, and no
+  stochastic depth; the paper has no such form. `efficientnet_b0` at 32 pixels keeps 4x4, for 3.6 times the computation.
 - Batch norm's running averages move by 0.1 a step (PyTorch's momentum); the authors use 0.01, for far longer runs.
   Its epsilon is 1e-5 up to B4 and in B8, 1e-3 in B5 to B7, as in the torchvision and timm weights; 1e-3 in `tf_`.
 

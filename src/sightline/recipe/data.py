@@ -1,0 +1,58 @@
+"""Settings of the images."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sightline.errors import RecipeError
+from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from sightline.recipe.checks import at_least, share
+
+LARGEST_SIDE = 4096
+"""Of an image, in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How images are split, checked and read."""
+
+    image_size: int = 224
+    """Side of the square the network sees, in pixels."""
+    resize: int | None = None
+    """Short side after resizing, in pixels; training crops within it. null: the image size divided by 0.875."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Filter for resizing, antialiased."""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted from the red, green and blue channel, on the scale 0 to 1."""
+    std: tuple[float, float, float] = IMAGENET_STD
+    """Each channel is divided by it."""
+    val_fraction: float = 0.15
+    """Share of the training images held out to choose by, where the data has no validation split; 0 to 1."""
+    test_fraction: float = 0.15
+    """Share of all images held out for the final figures, where the data has no test split; 0 to 1."""
+    on_unreadable: Literal["error", "leave_out"] = "error"
+    """What happens when images can't be read: stop with their list, or leave them out and list them."""
+    num_workers: int = 2
+    """Processes that read images beside the training; 0 reads in the training process. Never changes a result."""
+
+    def __post_init__(self) -> None:
+        at_least("data.image_size", self.image_size, 1, most=LARGEST_SIDE)
+        at_least("data.resize", self.resize or 1, 1, most=LARGEST_SIDE)
+        at_least("data.num_workers", self.num_workers, 0)
+        share("data.val_fraction", self.val_fraction)
+        share("data.test_fraction", self.test_fraction)
+        if self.resize is not None and self.resize < self.image_size:
+            raise RecipeError(
+                f"data.resize ({self.resize}) must be at least data.image_size ({self.image_size}): "
+                "the crop would be larger than the image."
+            )
+        self.preprocess()
+
+    def preprocess(self) -> Preprocess:
+        """The Preprocess these settings describe."""
+        return Preprocess(
+            image_size=self.image_size,
+            resize=self.resize if self.resize is not None else round(self.image_size / 0.875),
+            interpolation=self.interpolation,
+            mean=self.mean,
+            std=self.std,
+        )

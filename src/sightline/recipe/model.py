@@ -1,0 +1,19 @@
+"""Settings of the network."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network."""
+
+    name: str = "resnet18"
+    """An architecture's name; `sightline models` lists them all."""
+    dropout: float | None = None
+    """Rate of every dropout layer the network has, the head's included, 0 to 1; null keeps the architecture's own."""
+    drop_path: float | None = None
+    """Stochastic depth: how often the last block's residual branch is skipped, 0 to 1; null keeps its own."""
+    activation: str | None = None
+    """Replaces every activation: relu, gelu, silu, ...; null keeps the architecture's own."""
+    pretrained: str | None = None
+    """Published weights to start from: a source and tag ("torchvision:IMAGENET1K_V2"), or a file; null is random."""
