@@ -81,8 +81,8 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
     if not fit(run, training, device, checkpoint):
         log.info(f"Stopped. `--resume` goes on from {run.last}.")
         raise KeyboardInterrupt
+    model.load_state_dict(load_file(run.kept))
     if recipe.train.select == "best":
-        model.load_state_dict(load_file(run.best))
         log.info(f"Kept the weights of epoch {run.journal.best_epoch}, with the lowest validation loss.")
     logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
     temperature = fit_temperature(logits.numpy(), table.targets[splits.val])

@@ -6,7 +6,8 @@ ours (`Progress.position`), and everything here is a function of it.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,32 @@ class Run(lightning.Callback):
     def best(self) -> Path:
         """The weights with the lowest validation loss."""
         return self.folder / "checkpoints" / "best.safetensors"
+
+    @property
+    def kept(self) -> Path:
+        """The weights for the model folder: the best, or the last, as the recipe says."""
+        select = self.task.recipe.train.select
+        return self.best if select == "best" else self.folder / "checkpoints" / "last.safetensors"
+
+    @contextmanager
+    def shown_weights(self, trainer: lightning.Trainer) -> Generator[None]:
+        """Within it the model holds the weights that validation and the model folder see.
+
+        They are the training's own, but with an optimiser that trains other weights than it gives in the end:
+        such a one has `eval()` and `train()`. The training's weights come back to the bit.
+        """
+        optimizer: Any = trainer.optimizers[0]
+        if not hasattr(optimizer, "eval"):
+            yield
+            return
+        model = self.task.model
+        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        optimizer.eval()
+        try:
+            yield
+        finally:
+            optimizer.train()
+            model.load_state_dict(own)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from there: the model now, the optimiser once Lightning has made it."""
@@ -139,7 +166,10 @@ class Run(lightning.Callback):
             images_per_second=round(progress.seen / seconds, 1),
         )
         if epoch % recipe.train.validate_every == 0 or epoch == recipe.epochs:
-            self._look(row)
+            with self.shown_weights(trainer):
+                self._look(row)
+                if recipe.train.select == "last":
+                    save_weights(self.kept, self.task.model.state_dict())
         if recipe.train.patience is not None and self.journal.looks_without_gain >= recipe.train.patience:
             self.journal.stopped_early = epoch < recipe.epochs
             trainer.should_stop = True
@@ -166,4 +196,5 @@ class Run(lightning.Callback):
             self.journal.looks_without_gain += 1
             return
         self.journal.best_loss, self.journal.best_epoch, self.journal.looks_without_gain = row.val_loss, row.epoch, 0
-        save_weights(self.best, self.task.model.state_dict())
+        if recipe.train.select == "best":
+            save_weights(self.kept, self.task.model.state_dict())
