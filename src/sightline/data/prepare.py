@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sightline.data.audit import DataAudit, audit
 from sightline.data.facts import ImageFacts
+from sightline.data.fewer import fewer_to_train
 from sightline.data.inspection import inspect
 from sightline.data.phrases import counted
 from sightline.data.scan import scan
@@ -54,6 +55,8 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
             listing = f"listed in {audit_path}"
         raise DataError(f"{_unreadable(findings, listing)}, or pass --set data.on_unreadable=leave_out.")
     splits = split(table, facts, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=seed)
+    if config.max_train_images is not None:
+        splits = fewer_to_train(splits, table.labels, config.max_train_images, seed)
     findings = audit(table, facts, splits.assigned(table))
     readable = np.array([fact.error is None for fact in facts], dtype=np.bool_)
     return Prepared(table, facts, findings, splits, findings.fingerprint, readable)

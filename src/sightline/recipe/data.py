@@ -29,6 +29,8 @@ class DataConfig:
     """Share of the training images held out to choose by, where the data has no validation split; 0 to 1."""
     test_fraction: float = 0.15
     """Share of all images held out for the final figures, where the data has no test split; 0 to 1."""
+    max_train_images: int | None = None
+    """Train on this many images at most, drawn evenly over the classes by the seed; null takes all."""
     on_unreadable: Literal["error", "leave_out"] = "error"
     """What happens when images can't be read: stop with their list, or leave them out and list them."""
     num_workers: int = 2
@@ -37,6 +39,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least("data.image_size", self.image_size, 1, most=LARGEST_SIDE)
         at_least("data.resize", self.resize or 1, 1, most=LARGEST_SIDE)
+        if self.max_train_images is not None:
+            at_least("data.max_train_images", self.max_train_images, 1)
         at_least("data.num_workers", self.num_workers, 0)
         share("data.val_fraction", self.val_fraction)
         share("data.test_fraction", self.test_fraction)

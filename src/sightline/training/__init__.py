@@ -5,11 +5,13 @@ import itertools
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sightline.data.prepare import Prepared, prepare
 from sightline.data.split import Splits
+from sightline.data.table import Split
 from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.files import claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
@@ -18,8 +20,14 @@ from sightline.recipe_text import from_yaml, to_plain, to_yaml
 from sightline.recipes import find_recipe
 
 
-def train(recipe: Recipe | str, data: str | Path, *, out: str | Path | None = None) -> ModelFolder:
-    """Train a classifier on `data` and return its model folder, measured on the test split.
+MEASURED: tuple[Split, ...] = ("val", "test")
+"""The splits that a finished run is measured on."""
+
+
+def train(
+    recipe: Recipe | str, data: str | Path, *, out: str | Path | None = None, measure: Sequence[Split] = MEASURED
+) -> ModelFolder:
+    """Train a classifier on `data` and return its model folder, measured on the splits `measure` names.
 
     `recipe` is a Recipe, a shipped one's name, or a YAML file's. `data` is a folder, an archive, a manifest, or
     the name of a set. `out` is the model folder to write;
@@ -34,10 +42,16 @@ def train(recipe: Recipe | str, data: str | Path, *, out: str | Path | None = No
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."
         )
     with claimed(folder):
-        return _start(find_recipe(recipe) if isinstance(recipe, str) else recipe, data, folder)
+        return _start(find_recipe(recipe) if isinstance(recipe, str) else recipe, data, folder, measure)
 
 
-def resume(data: str | Path, *, out: str | Path | None = None, recipe: Recipe | None = None) -> ModelFolder:
+def resume(
+    data: str | Path,
+    *,
+    out: str | Path | None = None,
+    recipe: Recipe | None = None,
+    measure: Sequence[Split] = MEASURED,
+) -> ModelFolder:
     """Go on with an unfinished run, to the very weights that it would have reached without a stop.
 
     `out` is its folder; left out, the latest unfinished one that `train` made for this data. A `recipe`, where
@@ -50,14 +64,14 @@ def resume(data: str | Path, *, out: str | Path | None = None, recipe: Recipe | 
     if recipe is not None:
         _check_same(stored, recipe)
     with claimed(folder):
-        return _resume(recipe or stored, data, folder)
+        return _resume(recipe or stored, data, folder, measure)
 
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
     """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
     short = replace(recipe, epochs=1, optim=replace(recipe.optim, warmup_epochs=0))
     with tempfile.TemporaryDirectory() as folder:
-        _start(short, data, Path(folder), limit=2 * recipe.batch_size)
+        _start(short, data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
 
 def stored_recipe(folder: Path) -> Recipe:
@@ -100,7 +114,9 @@ def _run_folder(data: str | Path) -> Path:
     return Path("runs") / (name or "data")
 
 
-def _start(recipe: Recipe, data: str | Path, folder: Path, *, limit: int | None = None) -> ModelFolder:
+def _start(
+    recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split], *, limit: int | None = None
+) -> ModelFolder:
     from sightline.training.job import check_job, run_job
 
     check_job(recipe)
@@ -110,10 +126,10 @@ def _start(recipe: Recipe, data: str | Path, folder: Path, *, limit: int | None 
     write_json(folder / "audit.json", prepared.audit.to_json())
     write_text(folder / "recipe.yaml", to_yaml(recipe))
     _write_splits(folder, prepared)
-    return run_job(recipe, prepared, folder)
+    return run_job(recipe, prepared, folder, measure=measure)
 
 
-def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
+def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split]) -> ModelFolder:
     from sightline.training.checkpoint import load_checkpoint
     from sightline.training.job import check_job, run_job
 
@@ -124,7 +140,7 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
     last = folder / "checkpoints" / "last.pt"
     if not last.exists():  # killed before the first checkpoint: the run begins anew, and ends the same
-        return run_job(recipe, prepared, folder)
+        return run_job(recipe, prepared, folder, measure=measure)
     checkpoint = load_checkpoint(last)
     _check_same(from_yaml(checkpoint.recipe), recipe)
     if checkpoint.data_fingerprint != prepared.fingerprint:
@@ -132,7 +148,7 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path) -> ModelFolder:
             f"The images in {str(data)!r} are not those the run in {str(folder)!r} began with: "
             "files were added, removed or changed. Put them back, or train anew."
         )
-    return run_job(recipe, prepared, folder, checkpoint)
+    return run_job(recipe, prepared, folder, checkpoint, measure=measure)
 
 
 def _write_splits(folder: Path, prepared: Prepared) -> None:

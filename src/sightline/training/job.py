@@ -4,6 +4,7 @@ import logging
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -56,11 +57,19 @@ def architecture(recipe: Recipe, num_classes: int) -> Architecture:
         dropout=model.dropout,
         drop_path=model.drop_path,
         activation=model.activation,
+        norm=model.norm,
     )
 
 
-def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkpoint | None = None) -> ModelFolder:
-    """Train, keep the best weights, calibrate, write the model folder, and measure it on the test split."""
+def run_job(
+    recipe: Recipe,
+    prepared: Prepared,
+    folder: Path,
+    checkpoint: Checkpoint | None = None,
+    *,
+    measure: Sequence[Split],
+) -> ModelFolder:
+    """Train, keep the best weights, calibrate, write the model folder, and measure it on the splits `measure`."""
     device = pick_device(recipe.train.device)
     table, splits = prepared.table, prepared.splits
     network = architecture(recipe, len(table.classes))
@@ -94,8 +103,7 @@ def run_job(recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkp
         provenance=_provenance(prepared, device, parent=parent_of(recipe)),
     )
     written = ModelFolder.write(folder, spec, model.state_dict())
-    names: tuple[Split, ...] = ("val", "test")
-    for name in names:
+    for name in measure:
         evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
         written = ModelFolder.read(folder)  # with the figures of that split
     return written
