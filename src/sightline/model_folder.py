@@ -35,6 +35,7 @@ class Architecture:
     dropout: float | None = None
     drop_path: float | None = None
     activation: str | None = None
+    norm: str | None = None
 
     def build(self) -> Classifier:
         """The network with fresh weights. Raises ModelError."""
@@ -82,6 +83,8 @@ class ModelSpec:
     def fingerprint(self) -> str:
         """Names the model's answers: changes with the weights, classes, preprocessing or calibration alone."""
         parts = asdict(self)
+        if self.architecture.norm is None:  # folders from before there was a choice keep their name
+            del parts["architecture"]["norm"]
         answers = {
             key: parts[key] for key in ("architecture", "classes", "preprocess", "calibration", "weights_sha256")
         }

@@ -35,6 +35,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 """What `replace_activation` can put in."""
 
+NORMS = ("batch", "group", "layer", "none")
+"""What `replace_norm` can put in."""
+
 _RECOGNISED = (
     *ACTIVATIONS.values(),
     *(nn.Threshold, nn.RReLU, nn.Hardtanh, nn.Hardsigmoid, nn.Hardshrink, nn.LogSigmoid, nn.Softshrink, nn.Tanhshrink),
@@ -104,6 +107,60 @@ def _activation(name: str, *, in_place: bool, like: Tensor) -> nn.Module:
     if in_place and "inplace" in inspect.signature(kind).parameters:
         return cast(Any, kind)(inplace=True)
     return kind().to(device=like.device, dtype=like.dtype)  # PReLU has a parameter
+
+
+class _ScaleAndShift(nn.Module):
+    """What is left of a norm that normalises nothing: (B, C, ...) * weight + bias."""
+
+    def __init__(self, num_channels: int, **like: Any) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels, **like))
+        self.bias = nn.Parameter(torch.zeros(num_channels, **like))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (-1, *(1,) * (x.ndim - 2))
+        return x * self.weight.view(shape) + self.bias.view(shape)
+
+
+def replace_norm(model: nn.Module, name: str) -> int:
+    """Swap every batch norm for the named one, and return how many there were.
+
+    "group" normalises 32 groups of channels of each image, or as many as divide the channels evenly and leave two in
+    each; "layer" one group of them all, over C, H and W (Group Normalization, Wu and He, 2018, section 3.1 and its
+    table 3); "none" keeps the scale and the shift alone; "batch" is what they are. Scales, shifts and the small
+    constant stay, the statistics go. Raises ModelError for an unknown name, and when there is no batch norm.
+    """
+    if name not in NORMS:
+        raise ModelError(unknown_name("norm", name, NORMS, listing="`sightline recipes --explain`"))
+    places = [(path, module) for path, module in model.named_modules() if isinstance(module, _BatchNorm)]
+    if not places:
+        raise ModelError("model.norm: this network has no batch norm that could be replaced. Leave it at null.")
+    for path, module in places if name != "batch" else ():
+        new = _norm(name, module)
+        # timm's batch norms hold the activation that follows them
+        model.set_submodule(path, nn.Sequential(new, *module.children()) if list(module.children()) else new)
+    return len(places)
+
+
+def _norm(name: str, old: _BatchNorm) -> nn.Module:
+    channels, affine = old.num_features, old.affine
+    anywhere = old.weight if affine else next(old.buffers(), torch.empty(0))
+    like = {"device": anywhere.device, "dtype": anywhere.dtype}
+    if name == "none":
+        new = _ScaleAndShift(channels, **like) if affine else nn.Identity()
+    else:
+        new = nn.GroupNorm(num_groups(channels) if name == "group" else 1, channels, old.eps, affine, **like)
+    if affine:
+        new.load_state_dict({"weight": old.weight.detach(), "bias": old.bias.detach()})
+    return new.train(old.training)
+
+
+def num_groups(channels: int) -> int:
+    """The most groups up to 32 that divide the channels evenly with two or more in each.
+
+    One channel alone, on a map of one pixel, would be normalised to nothing.
+    """
+    return max(groups for groups in range(1, 33) if channels % groups == 0 and (channels >= 2 * groups or groups == 1))
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:

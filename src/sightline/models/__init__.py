@@ -175,12 +175,13 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     dropout: float | None = None,
     drop_path: float | None = None,
     activation: str | None = None,
+    norm: str | None = None,
     pretrained: str | Literal[True] | None = None,
 ) -> Classifier:
     """A network in training mode, with fresh weights or published ones.
 
     Left out, `num_classes` and `image_size` (pixels) are the paper's; another size may change the stem
-    (`fit_note` says how). `dropout` and `drop_path` are rates from 0 to 1 and `activation` a name;
+    (`fit_note` says how). `dropout` and `drop_path` are rates from 0 to 1, `activation` and `norm` names;
     left out, each is the architecture's own.
 
     `pretrained` names weights to start from: "torchvision:IMAGENET1K_V2", "timm:TAG", a .safetensors or .pth file
@@ -200,6 +201,8 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     config, note = _fitted(family, variant, variant.image_size if image_size is None else image_size)
     num_classes = variant.num_classes if num_classes is None else num_classes
     model = family.model(config, num_classes, in_channels if found is None else 3)
+    if norm is not None:  # before weights are read: those of a network with other norms don't fit
+        surgery.replace_norm(model, norm)
     if found is not None:
         model.start = _load(model, found, family.renamings, form_changed=note)
         if in_channels != 3:

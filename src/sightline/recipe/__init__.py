@@ -9,12 +9,13 @@ from sightline.augmentations import Augmentation
 from sightline.errors import RecipeError
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig
+from sightline.recipe.finetune import FineTuneConfig
 from sightline.recipe.loss import LossConfig
 from sightline.recipe.model import ModelConfig
 from sightline.recipe.optim import OptimConfig
 from sightline.recipe.train import TrainConfig
 
-__all__ = ["DataConfig", "LossConfig", "ModelConfig", "OptimConfig", "Recipe", "TrainConfig"]
+__all__ = ["DataConfig", "FineTuneConfig", "LossConfig", "ModelConfig", "OptimConfig", "Recipe", "TrainConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,11 +35,14 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
+        self.finetune.check_start(self.model.pretrained)
+        self.finetune.check_epochs(self.epochs)
         if self.optim.warmup_epochs >= self.epochs:
             raise RecipeError(
                 f"optim.warmup_epochs ({self.optim.warmup_epochs}) must be less than epochs ({self.epochs}): "

@@ -1,6 +1,7 @@
 """Settings of the network."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,5 +16,9 @@ class ModelConfig:
     """Stochastic depth: how often the last block's residual branch is skipped, 0 to 1; null keeps its own."""
     activation: str | None = None
     """Replaces every activation: relu, gelu, silu, ...; null keeps the architecture's own."""
+    norm: Literal["batch", "group", "layer", "none"] | None = None
+    """Replaces every batch norm: group (32 groups of channels), layer (all channels together) or none (scale and shift
+    alone); null keeps the architecture's own."""
     pretrained: str | None = None
-    """Published weights to start from: a source and tag ("torchvision:IMAGENET1K_V2"), or a file; null is random."""
+    """Published weights to start from: a source and tag ("torchvision:IMAGENET1K_V2"), a file, or a model folder
+    to go on from; null is random."""
