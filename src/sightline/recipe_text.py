@@ -179,7 +179,7 @@ def _assign(plain: dict[str, Any], name: str, value: object) -> None:
         place = place.get(section) if isinstance(place, dict) else None
     if not isinstance(place, dict) or last not in place:
         raise _unknown_setting(name)
-    if isinstance(place[last], dict):
+    if isinstance(place[last], dict) and not sections:  # within a section a setting may hold a mapping itself
         raise RecipeError(f"{name} holds several settings: set one of them, such as {name}.{next(iter(place[last]))}.")
     place[last] = value
 

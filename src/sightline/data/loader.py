@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from sightline.augmentations import Batch
+from sightline.data.sampling import appearances, balanced
 from sightline.data.table import ImageTable
 from sightline.decode import decode
 from sightline.errors import DataError, SightlineError, UnreadableImageError
@@ -25,6 +26,10 @@ from sightline.preprocess import Preprocess
 from sightline.randomness import permutation
 
 Item = tuple[Tensor, int] | str
+
+APPEARANCE = 1 << 40
+"""A sample's number is its image's number, plus this for each time that the image has come before in the epoch:
+what is drawn for a repeated image is then another draw each time, and for the first time that of no repeats."""
 
 
 class Pixels(Dataset[Item]):
@@ -38,8 +43,8 @@ class Pixels(Dataset[Item]):
         self.window = preprocess.canvas if canvas else preprocess.pixels
 
     def __getitem__(self, index: int) -> Item:
-        """(3, H, W) uint8 and the image's number."""
-        path = self.table.paths[index]
+        """(3, H, W) uint8 and the sample's number."""
+        path = self.table.paths[index % APPEARANCE]
         try:
             pixels = self.window(decode(self.table.source.read(path)))
         except UnreadableImageError as error:
@@ -66,7 +71,7 @@ class Batches:
     order: "Order"
     """The image numbers of each batch."""
     targets: NDArray[np.int64]
-    """(N,) the class number of every image of the table."""
+    """(N,) the class number of every image of the table, or (N, K) 0 or 1 where images may have several labels."""
     num_classes: int
     num_workers: int
 
@@ -93,8 +98,9 @@ class Batches:
             if isinstance(loaded, str):
                 raise DataError(loaded)
             images, samples = loaded
-            numbers = torch.from_numpy(self.targets[samples.numpy()])
-            yield Batch(images, F.one_hot(numbers, self.num_classes).float(), samples)
+            targets = torch.from_numpy(self.targets[samples.numpy() % APPEARANCE])
+            rows = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+            yield Batch(images, rows.float(), samples)
 
 
 def _ignore_signals(_worker: int) -> None:
@@ -143,6 +149,8 @@ class TrainingOrder:
     epochs: int
     start: int = 0
     """Batches that a run which is being resumed has done."""
+    balance: NDArray[np.int64] | None = None
+    """(len(indices),) class numbers, to make every class come equally often; None takes each image once."""
 
     @property
     def batches_per_epoch(self) -> int:
@@ -155,10 +163,17 @@ class TrainingOrder:
     def __iter__(self) -> Iterator[list[int]]:
         first_epoch, skipped = divmod(self.start, self.batches_per_epoch)
         for epoch in range(first_epoch, self.epochs):
-            shuffled = self.indices[permutation(len(self.indices), self.seed, epoch, "order")]
+            shuffled = self._images(epoch)[permutation(len(self.indices), self.seed, epoch, "order")]
             for part in np.array_split(shuffled, self.batches_per_epoch)[skipped:]:
                 yield part.tolist()
             skipped = 0
+
+    def _images(self, epoch: int) -> NDArray[np.int64]:
+        """The samples' numbers of an epoch, as many as there are images."""
+        if self.balance is None:
+            return self.indices
+        places = balanced(self.balance, self.seed, epoch)
+        return self.indices[places] + APPEARANCE * appearances(places)
 
 
 def in_order(indices: NDArray[np.int64], batch_size: int) -> list[list[int]]:

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Literal, Protocol, get_args
 
 import numpy as np
@@ -37,27 +39,50 @@ class ImageTable:
     paths: tuple[str, ...]
     """Within the source, with forward slashes."""
     labels: tuple[str, ...]
-    """The class of each image."""
+    """The class of each image; where it may have several, their names, sorted, `separator` between them; or ""."""
     splits: tuple[Split | None, ...]
     """The split the user put it in; None where the data has none."""
     ignored: tuple[str, ...] = ()
     """Files that are no images by name and were passed over: notes, lists, hidden files."""
+    separator: str | None = None
+    """Where an image may have several labels, what stands between them in `labels`; None for one label an image."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes, sorted; a class's number is its place here."""
-        return tuple(sorted(set(self.labels)))
+        return tuple(sorted(set(chain.from_iterable(self.names))))
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """(N,) each image's class number."""
-        number = {name: index for index, name in enumerate(self.classes)}
-        return np.array([number[label] for label in self.labels], dtype=np.int64)
+        """(N,) each image's class number; with several labels (N, K) 0 or 1."""
+        return self.numbered(self.classes)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.separator is not None
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """The classes of each image."""
+        if self.separator is None:
+            return tuple((label,) for label in self.labels)
+        return tuple(tuple(label.split(self.separator)) if label else () for label in self.labels)
+
+    def numbered(self, classes: Sequence[str]) -> NDArray[np.int64]:
+        """(N,) each image's place in `classes`, -1 where it isn't there; with several labels (N, K) 0 or 1."""
+        number = {name: index for index, name in enumerate(classes)}
+        if not self.multi_label:
+            return np.array([number.get(label, -1) for label in self.labels], dtype=np.int64)
+        rows = np.zeros((len(self), len(classes)), dtype=np.int64)
+        for row, names in zip(rows, self.names, strict=True):
+            row[[number[name] for name in names if name in number]] = 1
+        return rows
 
     @property
     def counts(self) -> Counter[str]:
-        """Images in each class."""
-        return Counter(self.labels)
+        """Images in each class; one with several labels counts for each."""
+        return Counter(chain.from_iterable(self.names))
 
     def __len__(self) -> int:
         return len(self.paths)

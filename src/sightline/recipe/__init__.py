@@ -10,7 +10,7 @@ from sightline.errors import RecipeError
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig
 from sightline.recipe.finetune import FineTuneConfig
-from sightline.recipe.loss import LossConfig
+from sightline.recipe.loss import LossConfig, check_labels
 from sightline.recipe.model import ModelConfig
 from sightline.recipe.optim import OptimConfig
 from sightline.recipe.train import TrainConfig
@@ -41,10 +41,13 @@ class Recipe:
         at_least("seed", self.seed, 0)
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
+        check_labels(self.loss, self.data)
         self.finetune.check_start(self.model.pretrained)
         self.finetune.check_epochs(self.epochs)
-        if self.optim.warmup_epochs >= self.epochs:
-            raise RecipeError(
-                f"optim.warmup_epochs ({self.optim.warmup_epochs}) must be less than epochs ({self.epochs}): "
-                "the run would end before it reaches the peak learning rate. Lower the warm-up or train longer."
-            )
+        self.optim.check_epochs(self.epochs)
+        self.optim.batches_per_update(self.batch_size)
+
+    @property
+    def accumulate(self) -> int:
+        """Batches whose gradients are averaged into one update."""
+        return self.optim.batches_per_update(self.batch_size)

@@ -31,6 +31,12 @@ class DataConfig:
     """Share of all images held out for the final figures, where the data has no test split; 0 to 1."""
     max_train_images: int | None = None
     """Train on this many images at most, drawn evenly over the classes by the seed; null takes all."""
+    label_separator: str | None = None
+    """Parts the labels of an image in a CSV or Parquet list, such as ";": each image has then any number of labels, or
+    none. null: one label an image."""
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    """The images of an epoch: each once; or every class equally often, in as many images, so that those of small
+    classes repeat and not all of large classes come."""
     on_unreadable: Literal["error", "leave_out"] = "error"
     """What happens when images can't be read: stop with their list, or leave them out and list them."""
     num_workers: int = 2
@@ -42,6 +48,11 @@ class DataConfig:
         if self.max_train_images is not None:
             at_least("data.max_train_images", self.max_train_images, 1)
         at_least("data.num_workers", self.num_workers, 0)
+        if self.label_separator == "":
+            raise RecipeError(
+                "data.label_separator must have a character; null is for one label an image. "
+                "YAML wants quotes around some: --set 'data.label_separator=\"|\"'."
+            )
         share("data.val_fraction", self.val_fraction)
         share("data.test_fraction", self.test_fraction)
         if self.resize is not None and self.resize < self.image_size:

@@ -30,6 +30,8 @@ from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fit import check_precision, fit
+from sightline.training.labels import balance, build_loss
+from sightline.training.freezing import Freezing
 from sightline.training.run import Run
 from sightline.training.start import check_start, parent_of
 from sightline.training.task import ClassificationTask
@@ -43,7 +45,7 @@ def check_job(recipe: Recipe) -> None:
     """Raise what is wrong with the recipe on this machine, before any image is read."""
     check_precision(recipe.train, pick_device(recipe.train.device))
     with torch.device("meta"):
-        architecture(recipe, num_classes=2).build()
+        Freezing(architecture(recipe, num_classes=2).build(), recipe.finetune, recipe.epochs)
     check_start(recipe)
 
 
@@ -75,8 +77,14 @@ def run_job(
     network = architecture(recipe, len(table.classes))
     seed_torch(recipe.seed, "weights")
     model = create_model(**asdict(network), pretrained=recipe.model.pretrained)
-    order = TrainingOrder(splits.train, recipe.batch_size, recipe.seed, recipe.epochs)
-    task = ClassificationTask(model, recipe, order.batches_per_epoch)
+    order = TrainingOrder(
+        splits.train,
+        recipe.batch_size,
+        recipe.seed,
+        recipe.epochs,
+        balance=balance(recipe.data, table, splits.train),
+    )
+    task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     if recipe.train.checkpoint_activations:
         checkpoint_activations(model)
     _announce(recipe, prepared, model, device)

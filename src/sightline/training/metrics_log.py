@@ -21,10 +21,12 @@ class Row:
     """From 1."""
     train_loss: float
     """Mean over the epoch's images, while the weights changed and images were augmented."""
-    train_accuracy: float
+    train_accuracy: float | None
+    """None where images may have several labels."""
     val_loss: float | None = None
     """None in epochs without a look at the validation split."""
     val_accuracy: float | None = None
+    """Where images may have several labels, the mean average precision of the classes."""
     lr: float
     """At the epoch's last step."""
     seconds: float

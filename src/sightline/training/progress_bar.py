@@ -51,9 +51,11 @@ class ProgressBar(lightning.Callback):
         if batch_idx % REFRESH == 0 and self.console.is_terminal and task.progress.seen:
             self._show_figures(trainer)
         for row in self.run.journal.rows[self.rows_shown :]:
-            looked = "" if row.val_loss is None else f"  val loss {row.val_loss:.4f}  accuracy {row.val_accuracy:.2%}"
+            measure = "accuracy" if row.train_accuracy is not None else "mean average precision"
+            right = "" if row.train_accuracy is None else f"  accuracy {row.train_accuracy:.2%}"
+            looked = "" if row.val_loss is None else f"  val loss {row.val_loss:.4f}  {measure} {row.val_accuracy:.2%}"
             self.bar.console.print(
-                f"epoch {row.epoch:>3}  train loss {row.train_loss:.4f}  accuracy {row.train_accuracy:.2%}{looked}  "
+                f"epoch {row.epoch:>3}  train loss {row.train_loss:.4f}{right}{looked}  "
                 f"{row.seconds:.1f} s  {row.images_per_second:,.0f} images/s",
                 highlight=False,
                 soft_wrap=True,

@@ -14,13 +14,13 @@ from typing import Any
 
 import lightning
 import torch
-from torch.nn import functional as F
 
 from sightline.data.loader import Batches
 from sightline.model_folder import save_weights
 from sightline.prediction import collect_logits
 from sightline.recipe_text import to_yaml
 from sightline.training.checkpoint import Checkpoint, save_checkpoint
+from sightline.training.labels import accuracy
 from sightline.training.metrics_log import MetricsLog, Row
 from sightline.training.task import ClassificationTask, Progress
 
@@ -160,7 +160,7 @@ class Run(lightning.Callback):
         row = Row(
             epoch=epoch,
             train_loss=float(progress.loss_sum) / progress.seen,
-            train_accuracy=float(progress.correct) / progress.seen,
+            train_accuracy=None if self.task.loss.multi_label else float(progress.correct) / progress.seen,
             lr=trainer.optimizers[0].param_groups[0]["lr"],
             seconds=round(seconds, 3),
             images_per_second=round(progress.seen / seconds, 1),
@@ -190,8 +190,8 @@ class Run(lightning.Callback):
             precision=recipe.train.precision,
             label="Validating",
         )
-        row.val_loss = F.cross_entropy(logits.double(), self.targets).item()
-        row.val_accuracy = (logits.argmax(1) == self.targets).double().mean().item()
+        row.val_loss = self.task.loss.validation(logits, self.targets)
+        row.val_accuracy = accuracy(logits, self.targets)
         if self.journal.best_loss is not None and row.val_loss >= self.journal.best_loss:
             self.journal.looks_without_gain += 1
             return

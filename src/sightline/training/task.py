@@ -7,7 +7,6 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sightline.augmentations import Batch
 from sightline.errors import SightlineError
@@ -15,6 +14,8 @@ from sightline.models import Classifier
 from sightline.preprocess import Preprocess
 from sightline.randomness import Draws, seed_torch
 from sightline.recipe import Recipe
+from sightline.training.losses import Loss
+from sightline.training.freezing import Freezing
 from sightline.training.optimizers import build_optimizer
 from sightline.training.schedules import learning_rate
 
@@ -34,14 +35,16 @@ class Progress:
 class ClassificationTask(lightning.LightningModule):
     """One step of training: Batch in, loss out."""
 
-    def __init__(self, model: Classifier, recipe: Recipe, batches_per_epoch: int) -> None:
+    def __init__(self, model: Classifier, recipe: Recipe, batches_per_epoch: int, loss: Loss) -> None:
         super().__init__()
         self.model = model
+        self.loss = loss
         self.recipe = recipe
         self.preprocess: Preprocess = recipe.data.preprocess()
         self.batches_per_epoch = batches_per_epoch
         self.num_batches = recipe.epochs * batches_per_epoch
         self.progress = Progress()
+        self.freezing = Freezing(model, recipe.finetune, recipe.epochs)
         self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
@@ -50,7 +53,8 @@ class ClassificationTask(lightning.LightningModule):
         return self.progress.position % self.recipe.optim.accumulate == 0 or self.progress.position == self.num_batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The recipe's optimiser."""
+        """The recipe's optimiser, for every parameter that will ever train."""
+        self.freezing.release()
         return build_optimizer(self.model, self.recipe.optim)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -63,9 +67,10 @@ class ClassificationTask(lightning.LightningModule):
         )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of the update this batch belongs to."""
+        """Set the learning rate of the update this batch belongs to, and which parameters train in it."""
         del batch, batch_idx
         accumulate = self.recipe.optim.accumulate
+        self.freezing.apply(self.progress.position // accumulate * accumulate // self.batches_per_epoch)
         rate = learning_rate(
             self.recipe.optim,
             self.progress.position // accumulate,
@@ -85,9 +90,7 @@ class ClassificationTask(lightning.LightningModule):
         if self.recipe.train.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         outputs = self.outputs(images)
-        smoothing = self.recipe.loss.label_smoothing
-        losses = [weight * F.cross_entropy(y, augmented.targets, label_smoothing=smoothing) for weight, y in outputs]
-        loss = torch.stack(losses).sum()
+        loss = torch.stack([weight * self.loss(y, augmented.targets) for weight, y in outputs]).sum()
         self._count(loss.detach(), outputs[0][1].detach(), batch)
         return loss * self._window_weight(position)
 
