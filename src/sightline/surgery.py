@@ -266,12 +266,7 @@ def freeze_up_to(model: nn.Module, stage: str) -> list[str]:
     otherwise they would drift although nothing is trained. Raises ModelError for an unknown stage.
     """
     modules = dict(model.named_modules())
-    if stage not in modules or stage == "":
-        known = [found.name for found in getattr(model, "stages", ())] or list(modules)
-        raise ModelError(unknown_name("stage", stage, known, listing="`sightline models NAME`"))
-    order = list(modules)  # a module stands before its children, and they before what is defined later
-    end = max(index for index, name in enumerate(order) if name == stage or name.startswith(f"{stage}."))
-    within = set(order[: end + 1])
+    within = names_up_to(model, stage)
     frozen = [name for name, _ in model.named_parameters() if name.rpartition(".")[0] in within]
     for name in frozen:
         model.get_parameter(name).requires_grad = False
@@ -280,6 +275,16 @@ def freeze_up_to(model: nn.Module, stage: str) -> list[str]:
             modules[name].eval()
             modules[name].register_forward_pre_hook(_stay_in_evaluation)
     return frozen
+
+
+def names_up_to(model: nn.Module, stage: str) -> set[str]:
+    """The submodules that are defined before the end of this one. Raises ModelError for an unknown stage."""
+    order = [name for name, _ in model.named_modules()]  # one stands before its children, and they before what follows
+    if stage not in order or stage == "":
+        known = [found.name for found in getattr(model, "stages", ())] or order
+        raise ModelError(unknown_name("stage", stage, known, listing="`sightline models NAME`"))
+    end = max(index for index, name in enumerate(order) if name == stage or name.startswith(f"{stage}."))
+    return set(order[: end + 1])
 
 
 def _stay_in_evaluation(module: nn.Module, _inputs: object) -> None:
