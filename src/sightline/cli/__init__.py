@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from sightline.cli import check, demo, evaluate, models, predict, recipes, train
+from sightline.cli import check, demo, evaluate, models, predict, recipes, study, train
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -16,7 +16,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: rich alone would double the time to print it
 )
-for verb in (demo.demo, check.check, train.train, evaluate.evaluate, predict.predict, models.models, recipes.recipes):
+for verb in (
+    demo.demo,
+    check.check,
+    train.train,
+    evaluate.evaluate,
+    predict.predict,
+    models.models,
+    recipes.recipes,
+    study.study,
+):
     app.command()(verb)
 
 

@@ -15,29 +15,29 @@ from sightline.evaluation.calibration import ReliabilityBin
 from sightline.evaluation.metrics import ProbabilityFigures
 
 # Matplotlib can't write CSS variables, so each is drawn in a colour of its own and replaced in the SVG.
-_INK, _MUTED, _LINE, _ACCENT, _WRONG = "#010101", "#020202", "#030303", "#040404", "#050505"
-_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _ACCENT: "--accent", _WRONG: "--wrong"}
+INK, MUTED, LINE, ACCENT, WRONG = "#010101", "#020202", "#030303", "#040404", "#050505"
+_VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", WRONG: "--wrong"}
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sightline",  # or ids, and with them the file, would differ each time
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": _LINE,
-    "axes.labelcolor": _MUTED,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _LINE,
+    "grid.color": LINE,
     "grid.linewidth": 0.6,
-    "xtick.color": _LINE,
-    "ytick.color": _LINE,
-    "xtick.labelcolor": _MUTED,
-    "ytick.labelcolor": _MUTED,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
     "legend.frameon": False,
-    "legend.labelcolor": _INK,
+    "legend.labelcolor": INK,
 }
 _SIZE = (3.9, 2.8)
 """Inches. A chart fills a phone's width or a third of a screen's, so it is drawn once for both."""
@@ -65,17 +65,17 @@ def reliability_diagram(figures: ProbabilityFigures, *, name: str) -> Markup:
     `name` is the chart's own within the page.
     """
     bins = [part for part in figures.bins if part.count]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_SIZE[0], 3.6), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         _draw_gaps(upper, bins)
-        lower.bar(*_columns(bins), width=1 / len(figures.bins), color=_MUTED, edgecolor="none", align="edge")
+        lower.bar(*_columns(bins), width=1 / len(figures.bins), color=MUTED, edgecolor="none", align="edge")
         lower.set(xlabel="Confidence", ylabel="Images", xlim=(0, 1))
         lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         figure.align_ylabels()
         error = f"{figures.calibration_error:.1%}"
-        return _svg(figure, name, f"Reliability diagram: accuracy and confidence differ by {error} on average.")
+        return svg(figure, name, f"Reliability diagram: accuracy and confidence differ by {error} on average.")
 
 
 def _columns(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[int]]:
@@ -87,22 +87,22 @@ def _draw_gaps(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
         assert part.accuracy is not None  # a bin with images has one
         assert part.confidence is not None
         width, accuracy = part.high - part.low, part.accuracy
-        axes.bar(part.low, accuracy.value, width=width, align="edge", color=_ACCENT, alpha=0.55)
+        axes.bar(part.low, accuracy.value, width=width, align="edge", color=ACCENT, alpha=0.55)
         gap = part.confidence - accuracy.value
-        axes.bar(part.low, gap, width=width, bottom=accuracy.value, align="edge", color=_WRONG, alpha=0.3)
-        axes.hlines(part.confidence, part.low, part.high, color=_WRONG, linewidth=1.4)
-        axes.vlines((part.low + part.high) / 2, accuracy.low, accuracy.high, color=_INK, linewidth=0.9)
-    axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=0.9, linestyle="--")
+        axes.bar(part.low, gap, width=width, bottom=accuracy.value, align="edge", color=WRONG, alpha=0.3)
+        axes.hlines(part.confidence, part.low, part.high, color=WRONG, linewidth=1.4)
+        axes.vlines((part.low + part.high) / 2, accuracy.low, accuracy.high, color=INK, linewidth=0.9)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
     axes.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def _curve(history: History, columns: Sequence[str], title: str, *, percent: bool) -> Markup:
     last: list[str] = []
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.subplots()
-        for column, colour, style in zip(columns, (_ACCENT, _WRONG), ("-", "--"), strict=False):
+        for column, colour, style in zip(columns, (ACCENT, WRONG), ("-", "--"), strict=False):
             epochs, values = _points(history, column)
             if not epochs:
                 continue
@@ -118,7 +118,7 @@ def _curve(history: History, columns: Sequence[str], title: str, *, percent: boo
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         if len(columns) > 1:
             axes.legend(loc="best")
-        return _svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch: {', '.join(last)}.")
+        return svg(figure, title.lower().replace(" ", "-"), f"{title} by epoch: {', '.join(last)}.")
 
 
 def _points(history: History, column: str) -> tuple[list[float], list[float]]:
@@ -128,7 +128,7 @@ def _points(history: History, column: str) -> tuple[list[float], list[float]]:
     return [epoch for epoch, _ in known], [value for _, value in known]
 
 
-def _svg(figure: Figure, name: str, description: str) -> Markup:
+def svg(figure: Figure, name: str, description: str) -> Markup:
     """The figure as an <svg> element, described in words for those who can't see it."""
     buffer = StringIO()
     empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # no dates: equal figures are equal files

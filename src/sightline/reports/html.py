@@ -27,7 +27,7 @@ def render(report: Report) -> str:
     reliability = [(f"At the model's temperature, {temperature:.3g}", evaluation.calibrated, "calibrated")]
     if temperature != 1:
         reliability.insert(0, ("Before calibration, at temperature 1", evaluation.uncalibrated, "uncalibrated"))
-    return _template().render(
+    return page_template("report.html.j2").render(
         report=report,
         test=evaluation,
         notices=notices(report),
@@ -61,7 +61,8 @@ def figure(value: float | None, digits: int = 4) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
-def _template() -> Template:
+def page_template(name: str) -> Template:
+    """A page's template, with the filters that pages share."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # class names and paths are the user's text
@@ -70,4 +71,4 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(compact=compact, percent=percent, figure=figure, thousands="{:,}".format)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

@@ -19,7 +19,6 @@ from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
 from sightline.recipes import find_recipe
 
-
 MEASURED: tuple[Split, ...] = ("val", "test")
 """The splits that a finished run is measured on."""
 

@@ -1,0 +1,215 @@
+"""The runs of a study: what is to be trained where, and the processes that train them.
+
+Each run has a process of its own, forked from a server that has imported the training once: a failure, or memory
+that ran out, ends that run alone, and the process's peak of memory is the run's.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import RecipeError, SightlineError
+from sightline.files import write_json
+from sightline.progress import track
+from sightline.recipe import Recipe
+from sightline.recipe_text import from_yaml, to_yaml
+from sightline.studies import Arm, Study
+
+log = logging.getLogger("sightline")
+
+_KIBI = 1024
+"""Linux counts a process's peak of memory in these many bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run."""
+
+    arm: Arm
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended and was measured."""
+        return (self.folder / "run.json").exists()
+
+    @property
+    def failure(self) -> str | None:
+        """Why it could not be trained; None when it could, or was not tried."""
+        path = self.folder / "failure.json"
+        return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.exists() else None
+
+
+def plan(study: Study, folder: Path) -> list[Job]:
+    """Every run, seed by seed, so that a study that is stopped has every arm equally often.
+
+    Raises RecipeError for an arm that is no valid recipe.
+    """
+    return [
+        Job(
+            arm=arm,
+            seed=seed,
+            recipe=study.recipe_of(arm, seed),
+            folder=folder / "runs" / _folder_name(number, arm) / f"seed-{seed}",
+        )
+        for seed in study.seeds
+        for number, arm in enumerate(study.arms)
+    ]
+
+
+def _folder_name(number: int, arm: Arm) -> str:
+    words = re.sub(r"[^\w.=-]+", "-", arm.name, flags=re.ASCII).strip("-.")
+    return f"{number:02d}-{words[:80]}"
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Raise, before anything is trained, what is wrong with an arm on this machine or with the runs that exist."""
+    from sightline.training.job import check_job
+
+    problems: list[str] = []
+    for job in jobs:
+        stored = job.folder / "recipe.yaml"
+        if stored.exists() and from_yaml(stored.read_text(encoding="utf-8")) != job.recipe:
+            raise SightlineError(
+                f"{str(job.folder)!r} holds a run with another recipe than this study's. Choose another --out."
+            )
+        if job.seed != jobs[0].seed:
+            continue
+        try:
+            check_job(job.recipe)
+        except SightlineError as error:
+            problems.append(f"The arm {job.arm.name!r} can't be trained: {error}")
+    if problems:
+        raise RecipeError(" ".join(problems))
+
+
+def run_all(jobs: Sequence[Job], data: str | Path, *, side_by_side: int, threads: int | None) -> None:
+    """Train what has not ended yet. Raises KeyboardInterrupt when the user stopped it."""
+    waiting = [job for job in jobs if not job.done]
+    if len(waiting) < len(jobs):
+        log.info(f"{len(jobs) - len(waiting)} of {len(jobs)} runs have ended before and are kept.")
+    if not waiting:
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sightline.training.job"])
+    each = threads or max(1, len(os.sched_getaffinity(0)) // side_by_side)
+    with _Pool(context, str(data), each) as pool:
+        for job in track(pool.train(waiting, side_by_side), total=len(waiting), label="Training", unit="runs"):
+            if job.failure is not None:
+                log.info(f"{job.arm.name}, seed {job.seed} failed: {job.failure}")
+
+
+class _Pool:
+    """The processes that are training. Leaving it asks them to stop, and waits for their checkpoints."""
+
+    def __init__(self, context: Any, data: str, threads: int) -> None:
+        self._context = context
+        self._data = data
+        self._threads = threads
+        self._running: list[tuple[Job, Any]] = []
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for _job, process in self._running:
+            process.terminate()
+        for _job, process in self._running:
+            process.join()
+
+    def train(self, jobs: Sequence[Job], side_by_side: int) -> Iterator[Job]:
+        """Train the jobs, so many at a time, and yield each as it ends. Raises KeyboardInterrupt when one was stopped."""
+        waiting = deque(jobs)
+        while waiting or self._running:
+            while waiting and len(self._running) < side_by_side:
+                self._start(waiting.popleft())
+            connection.wait([process.sentinel for _, process in self._running])
+            for job, process in [pair for pair in self._running if not pair[1].is_alive()]:
+                process.join()
+                self._running.remove((job, process))
+                _note_end(job, process.exitcode)
+                yield job
+
+    def _start(self, job: Job) -> None:
+        arguments = (to_yaml(job.recipe), self._data, str(job.folder), self._threads)
+        process = self._context.Process(target=_train_one, args=arguments)
+        process.start()
+        self._running.append((job, process))
+
+
+def _note_end(job: Job, exitcode: int) -> None:
+    """Raise KeyboardInterrupt when the user stopped the run; record it when its process died without a word."""
+    if exitcode == _STOPPED:
+        raise KeyboardInterrupt
+    if not job.done and job.failure is None:
+        name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
+        reason = f"Its process ended with {name}; see {job.folder / 'run.log'}. SIGKILL most often means no memory."
+        write_json(job.folder / "failure.json", {"reason": reason})
+
+
+_STOPPED = 130
+"""What a run's process exits with when the user stopped it."""
+
+
+def _train_one(recipe: str, data: str, folder: str, threads: int) -> None:
+    """A run's process: train or go on, measure, and leave run.json or failure.json."""
+    import torch
+
+    torch.set_num_threads(threads)
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "failure.json").unlink(missing_ok=True)
+    _log_to(place / "run.log")
+    before = _peak_memory()
+    started = time.monotonic()
+    try:
+        _train_or_resume(from_yaml(recipe), data, place)
+    except SightlineError as error:
+        write_json(place / "failure.json", {"reason": str(error)})
+    except KeyboardInterrupt:
+        os._exit(_STOPPED)
+    else:
+        figures = {
+            "memory": _peak_memory() - before,
+            "memory_of_the_device": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+            "seconds_of_the_last_part": time.monotonic() - started,
+            "threads": threads,
+        }
+        write_json(place / "run.json", figures)
+
+
+def _train_or_resume(recipe: Recipe, data: str, folder: Path) -> None:
+    from sightline.evaluation import evaluate
+    from sightline.training import resume, train
+
+    if not (folder / "model.json").exists():
+        begun = (folder / "recipe.yaml").exists()
+        run = resume if begun else train
+        run(recipe=recipe, data=data, out=folder, measure=("val",))
+    evaluate(folder, split="train", num_workers=0)
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.setLevel(logging.INFO)
+    log.handlers = [handler]
+    log.propagate = False
+
+
+def _peak_memory() -> int:
+    """Bytes this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBI
