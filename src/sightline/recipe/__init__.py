@@ -42,8 +42,8 @@ class Recipe:
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
         check_labels(self.loss, self.data)
-        self.finetune.check_start(self.model.pretrained)
-        self.finetune.check_epochs(self.epochs)
+        several_labels = self.data.label_separator is not None
+        self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)
         self.optim.check_epochs(self.epochs)
         self.optim.batches_per_update(self.batch_size)
 

@@ -39,19 +39,16 @@ class FineTuneConfig:
         """Whether some parameters don't train in some epochs."""
         return self.freeze is not None or self.head_epochs > 0 or self.unfreeze_every is not None
 
-    def check_start(self, pretrained: str | None) -> None:
-        """Raise RecipeError where a setting keeps weights that would be random."""
-        if pretrained is not None:
-            return
+    def check_rest(self, *, pretrained: str | None, epochs: int, several_labels: bool) -> None:
+        """Raise RecipeError where the rest of the recipe contradicts these settings."""
         names = ("freeze", "head_epochs", "unfreeze_every", "probe", "drop_classes")
-        for name in (name for name in names if getattr(self, name)):
+        for name in (name for name in names if getattr(self, name) and pretrained is None):
             raise RecipeError(
                 f"finetune.{name} needs trained weights to build on, and model.pretrained is null: the rest of the "
                 "network would stay random. Set model.pretrained, or remove it."
             )
-
-    def check_epochs(self, epochs: int) -> None:
-        """Raise RecipeError when the head would be trained alone in every epoch."""
+        if self.probe and several_labels:
+            raise RecipeError("finetune.probe fits one label an image; data.label_separator is set. Remove one.")
         alone = self.head_epochs or self.unfreeze_every or 0
         if alone >= epochs:
             setting = "head_epochs" if self.head_epochs else "unfreeze_every"
