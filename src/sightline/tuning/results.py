@@ -168,7 +168,7 @@ def paired_difference(runs: Sequence[RunFigures], baseline: Sequence[RunFigures]
 
 def _figures(job: Job) -> tuple[str, RunFigures]:
     figures = ModelFolder.read(job.folder).spec.figures
-    measured = json.loads((job.folder / "run.json").read_text(encoding="utf-8"))
+    measured = json.loads(job.measured.read_text(encoding="utf-8"))
     curve = _curve(job.folder / "metrics.csv")
     seconds = sum(row["seconds"] or 0.0 for row in curve)
     rates = [row["images_per_second"] for row in curve if row["images_per_second"]]

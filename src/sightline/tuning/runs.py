@@ -11,6 +11,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.progress import track
 from sightline.recipe import Recipe
-from sightline.recipe_text import from_yaml, to_yaml
+from sightline.recipe_text import from_yaml
 from sightline.studies import Arm, Study
 
 log = logging.getLogger("sightline")
@@ -42,15 +43,29 @@ class Job:
     folder: Path
 
     @property
+    def measured(self) -> Path:
+        """What the run took; written when it has ended, beside its folder, which is a model folder."""
+        return self.folder.with_suffix(".json")
+
+    @property
+    def failed(self) -> Path:
+        """Why it could not be trained; it is tried again the next time."""
+        return self.folder.with_suffix(".failed.json")
+
+    @property
+    def log(self) -> Path:
+        """What it said."""
+        return self.folder.with_suffix(".log")
+
+    @property
     def done(self) -> bool:
         """Whether it has ended and was measured."""
-        return (self.folder / "run.json").exists()
+        return self.measured.exists()
 
     @property
     def failure(self) -> str | None:
         """Why it could not be trained; None when it could, or was not tried."""
-        path = self.folder / "failure.json"
-        return json.loads(path.read_text(encoding="utf-8"))["reason"] if path.exists() else None
+        return json.loads(self.failed.read_text(encoding="utf-8"))["reason"] if self.failed.exists() else None
 
 
 def plan(study: Study, folder: Path) -> list[Job]:
@@ -131,7 +146,7 @@ class _Pool:
             process.join()
 
     def train(self, jobs: Sequence[Job], side_by_side: int) -> Iterator[Job]:
-        """Train the jobs, so many at a time, and yield each as it ends. Raises KeyboardInterrupt when one was stopped."""
+        """Train the jobs, so many at a time, and yield each as it ends. Raises KeyboardInterrupt when one stopped."""
         waiting = deque(jobs)
         while waiting or self._running:
             while waiting and len(self._running) < side_by_side:
@@ -144,8 +159,7 @@ class _Pool:
                 yield job
 
     def _start(self, job: Job) -> None:
-        arguments = (to_yaml(job.recipe), self._data, str(job.folder), self._threads)
-        process = self._context.Process(target=_train_one, args=arguments)
+        process = self._context.Process(target=_train_one, args=(job, self._data, self._threads))
         process.start()
         self._running.append((job, process))
 
@@ -156,29 +170,28 @@ def _note_end(job: Job, exitcode: int) -> None:
         raise KeyboardInterrupt
     if not job.done and job.failure is None:
         name = signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
-        reason = f"Its process ended with {name}; see {job.folder / 'run.log'}. SIGKILL most often means no memory."
-        write_json(job.folder / "failure.json", {"reason": reason})
+        reason = f"Its process ended with {name}; see {job.log}. SIGKILL most often means no memory."
+        write_json(job.failed, {"reason": reason})
 
 
 _STOPPED = 130
 """What a run's process exits with when the user stopped it."""
 
 
-def _train_one(recipe: str, data: str, folder: str, threads: int) -> None:
-    """A run's process: train or go on, measure, and leave run.json or failure.json."""
+def _train_one(job: Job, data: str, threads: int) -> None:
+    """A run's process: train or go on, and leave what it took, or why it failed."""
     import torch
 
     torch.set_num_threads(threads)
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "failure.json").unlink(missing_ok=True)
-    _log_to(place / "run.log")
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    job.failed.unlink(missing_ok=True)
+    _log_to(job.log)
     before = _peak_memory()
     started = time.monotonic()
     try:
-        _train_or_resume(from_yaml(recipe), data, place)
+        _train_or_resume(job.recipe, data, job.folder)
     except SightlineError as error:
-        write_json(place / "failure.json", {"reason": str(error)})
+        write_json(job.failed, {"reason": str(error)})
     except KeyboardInterrupt:
         os._exit(_STOPPED)
     else:
@@ -188,7 +201,7 @@ def _train_one(recipe: str, data: str, folder: str, threads: int) -> None:
             "seconds_of_the_last_part": time.monotonic() - started,
             "threads": threads,
         }
-        write_json(place / "run.json", figures)
+        write_json(job.measured, figures)
 
 
 def _train_or_resume(recipe: Recipe, data: str, folder: Path) -> None:
@@ -203,7 +216,11 @@ def _train_or_resume(recipe: Recipe, data: str, folder: Path) -> None:
 
 
 def _log_to(path: Path) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """What the run says goes to its file: several at once would be a muddle on a terminal."""
+    with path.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.setLevel(logging.INFO)
     log.handlers = [handler]
