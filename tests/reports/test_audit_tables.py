@@ -6,6 +6,7 @@ def audit() -> DataAudit:
     return DataAudit(
         location="/data",
         fingerprint="ab" * 32,
+        num_images=9,
         counts={"bee": 5, "cat": 4},
         split_counts={"train": {"bee": 3, "cat": 4}, "test": {"bee": 1, "cat": 0}},
         unreadable=(Unreadable("bee/broken.jpg", "train", "the file is empty"),),

@@ -19,6 +19,9 @@ NUM_CLASSES_SHOWN = 30
 
 def check(
     data: Annotated[str, typer.Argument(help="A folder, archive or list of images, or the name of a set.")],
+    label_separator: Annotated[
+        str | None, typer.Option(help="What parts several labels of an image in a CSV or Parquet list, such as ';'.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all findings to this file, too.")] = None,
 ) -> None:
     """Look at every image of DATA and report what would stop or spoil a training. Exit code 1 if anything would."""
@@ -27,7 +30,7 @@ def check(
     from sightline.data.prepare import check as run
     from sightline.files import write_json
 
-    findings = run(data)
+    findings = run(data, label_separator=label_separator)
     console = Console(highlight=False, markup=False, emoji=False)
     for part in _parts(findings):
         console.print(part, soft_wrap=isinstance(part, str))
@@ -84,6 +87,9 @@ def _properties(findings: "DataAudit") -> "Table":
     low, median, high = findings.sides
     near, untold = counted(len(findings.near_duplicates), "group"), counted(findings.not_compared, "image")
     table = Table(show_header=False, box=None, pad_edge=False)
+    if findings.without_label is not None:
+        labels = sum(findings.counts.values()) / findings.num_images
+        table.add_row("labels an image", f"{labels:.2f} on average; {findings.without_label:,} images have none")
     table.add_row("largest class to smallest", f"{findings.imbalance:.3g} to 1")
     table.add_row(
         "shorter side", f"{low:,} to {high:,} pixels, median {median:,}; {len(findings.small):,} below {SMALLEST}"

@@ -54,8 +54,12 @@ class DataAudit:
 
     location: str
     fingerprint: str
+    num_images: int
+    """All of them, unreadable ones included."""
     counts: dict[str, int]
-    """Images of each class, unreadable ones included."""
+    """Images of each class, unreadable ones included; one with several labels counts for each."""
+    without_label: int | None = None
+    """Images without any label; None where each has exactly one."""
     split_counts: dict[str, dict[str, int]]
     """The same for each split."""
     unreadable: tuple[Unreadable, ...]
@@ -83,14 +87,9 @@ class DataAudit:
     """Why these images can't be trained on, if they can't."""
 
     @property
-    def num_images(self) -> int:
-        """All of them, unreadable ones included."""
-        return sum(self.counts.values())
-
-    @property
     def imbalance(self) -> float:
         """Images of the largest class for one of the smallest."""
-        return max(self.counts.values()) / min(self.counts.values())
+        return max(self.counts.values(), default=1) / min(self.counts.values(), default=1)
 
     @property
     def conflicts(self) -> tuple[Alike, ...]:
@@ -118,11 +117,10 @@ class DataAudit:
     def to_json(self) -> dict[str, Any]:
         """Plain values. The longest lists are cut to LISTED entries; `totals` has their full lengths."""
         value = {
-            "num_images": self.num_images,
             "problems": list(self.problems()),
             "totals": {name: len(getattr(self, name)) for name in _LISTS},
             "imbalance": round(self.imbalance, 4),
-            **{name: entries for name, entries in asdict(self).items() if name not in _LISTS},
+            **{name: entries for name, entries in asdict(self).items() if name not in _LISTS and entries is not None},
             **{name: [_plain(entry) for entry in getattr(self, name)[:LISTED]] for name in _LISTS},
         }
         return json.loads(json.dumps(value))  # tuples become lists, as they will be when read again
@@ -157,7 +155,9 @@ def audit(table: ImageTable, facts: Sequence[ImageFacts], assigned: Sequence[Spl
     return DataAudit(
         location=table.source.location,
         fingerprint=fingerprint(table, facts),
+        num_images=len(table),
         counts=dict(sorted(table.counts.items())),
+        without_label=table.labels.count("") if table.multi_label else None,
         split_counts=_split_counts(table, splits),
         unreadable=tuple(
             Unreadable(fact.path, own, fact.error) for fact, own in zip(facts, splits, strict=True) if fact.error
@@ -220,5 +220,6 @@ def _groups(table: ImageTable, splits: Sequence[Split | None], groups: Iterable[
 
 
 def _split_counts(table: ImageTable, splits: Sequence[Split | None]) -> dict[str, dict[str, int]]:
-    counts = Counter(zip(splits, table.labels, strict=True))
+    pairs = zip(splits, table.names, strict=True)
+    counts = Counter((own, name) for own, names in pairs for name in names)
     return {name: {label: counts[name, label] for label in table.classes} for name in SPLITS if name in set(splits)}

@@ -1,4 +1,7 @@
-"""A list of images: CSV or Parquet with the columns path, label and, if there are splits, split."""
+"""A list of images: CSV or Parquet with the columns path, label and, if there are splits, split.
+
+With a separator a label may hold several names ("cat;dog"), or none.
+"""
 
 import csv
 from collections import Counter
@@ -16,17 +19,20 @@ from sightline.errors import DataError
 COLUMNS = ("path", "label", "split")
 
 
-def read_manifest(file: Path, location: str) -> ImageTable:
+def read_manifest(file: Path, location: str, separator: str | None = None) -> ImageTable:
     """The table of the images a list names; relative paths count from the list's own folder.
+
+    With a `separator` a label is cut into names at it; spaces around them, repetitions and empty names don't count.
 
     Raises DataError that names every faulty column, or every faulty row by its number. A file that isn't there is no
     fault of the list: it is found out, like any unreadable image, when the images are looked at.
     """
-    columns, rows = _parquet_rows(file) if file.suffix.lower() == ".parquet" else _csv_rows(file)
+    parquet = file.suffix.lower() == ".parquet"
+    columns, rows = _parquet_rows(file, separator) if parquet else _csv_rows(file)
     _check_columns(file, columns)
     if not rows:
         raise DataError(f"{str(file)!r} names no images: there is nothing below its header.")
-    problems = _problems(rows, has_splits="split" in columns)
+    problems = _problems(rows, has_splits="split" in columns, may_be_empty=separator is not None)
     if problems:
         more = f"; and {len(problems) - 5:,} more" if len(problems) > 5 else ""
         raise DataError(f"{str(file)!r} has faulty rows: {'; '.join(problems[:5])}{more}.")
@@ -34,9 +40,16 @@ def read_manifest(file: Path, location: str) -> ImageTable:
     return ImageTable(
         source=FolderSource(location, str(file.absolute().parent)),
         paths=tuple(row["path"] for row in rows),
-        labels=tuple(class_name(row["label"]) for row in rows),
+        labels=tuple(_label(row["label"], separator) for row in rows),
         splits=tuple(SPLIT_NAMES[row["split"].casefold()] if row.get("split") else None for row in rows),
+        separator=separator,
     )
+
+
+def _label(text: str, separator: str | None) -> str:
+    if separator is None:
+        return class_name(text)
+    return separator.join(sorted({class_name(part.strip()) for part in text.split(separator)} - {""}))
 
 
 def _csv_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
@@ -51,7 +64,7 @@ def _csv_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise DataError(f"{str(file)!r} is no CSV file in UTF-8 ({error}).") from error
 
 
-def _parquet_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _parquet_rows(file: Path, separator: str | None) -> tuple[list[str], list[dict[str, str]]]:
     parquet: Any = deps.require("pyarrow.parquet", extra="parquet", purpose="Reading a Parquet file")
     arrow: Any = deps.require("pyarrow", extra="parquet", purpose="Reading a Parquet file")
     try:
@@ -59,7 +72,11 @@ def _parquet_rows(file: Path) -> tuple[list[str], list[dict[str, str]]]:
         table = parquet.read_table(file, columns=[name for name in columns if name in COLUMNS])
     except (arrow.ArrowException, OSError) as error:
         raise DataError(f"{str(file)!r} can't be read as Parquet ({str(error).splitlines()[0]}).") from error
-    return columns, [_texts(row) for row in table.to_pylist()]
+    rows = table.to_pylist()
+    for row in rows:
+        if separator is not None and isinstance(row.get("label"), list):
+            row["label"] = separator.join(map(str, row["label"]))
+    return columns, [_texts(row) for row in rows]
 
 
 def _texts(row: dict[str, Any]) -> dict[str, str]:
@@ -80,7 +97,7 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
     )
 
 
-def _problems(rows: Sequence[dict[str, str]], *, has_splits: bool) -> list[str]:
+def _problems(rows: Sequence[dict[str, str]], *, has_splits: bool, may_be_empty: bool) -> list[str]:
     """A few words on each row that can't be used; rows count from 1 below the header."""
     seen = Counter(row["path"] for row in rows)
     problems: list[str] = []
@@ -88,7 +105,7 @@ def _problems(rows: Sequence[dict[str, str]], *, has_splits: bool) -> list[str]:
         path, split = row["path"], row.get("split", "")
         if "" in row:
             problems.append(f"row {number} has more values than there are columns")
-        elif not path or not row["label"]:
+        elif not path or not (row["label"] or may_be_empty):
             problems.append(f"row {number} has no {'label' if path else 'path'}")
         elif "\0" in path or not is_text(path + row["label"]):
             problems.append(f"row {number}: {path!r} is no path")

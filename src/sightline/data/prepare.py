@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from sightline.data.audit import DataAudit, audit
 from sightline.data.facts import ImageFacts
-from sightline.data.fewer import fewer_to_train
 from sightline.data.inspection import inspect
 from sightline.data.phrases import counted
 from sightline.data.scan import scan
@@ -44,7 +43,7 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
     Raises DataError when the images can't be trained on as they are. Unreadable ones are only left out where
     `config.on_unreadable` says so; else the audit that lists them is written to `audit_path`, and the error names it.
     """
-    table = scan(location)
+    table = scan(location, label_separator=config.label_separator)
     check_trainable(table)
     facts = inspect(table)
     if config.on_unreadable == "error" and any(fact.error for fact in facts):
@@ -56,21 +55,23 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
         raise DataError(f"{_unreadable(findings, listing)}, or pass --set data.on_unreadable=leave_out.")
     splits = split(table, facts, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=seed)
     if config.max_train_images is not None:
+        from sightline.data.fewer import fewer_to_train  # it takes torch, which nothing else here needs
+
         splits = fewer_to_train(splits, table.labels, config.max_train_images, seed)
     findings = audit(table, facts, splits.assigned(table))
     readable = np.array([fact.error is None for fact in facts], dtype=np.bool_)
     return Prepared(table, facts, findings, splits, findings.fingerprint, readable)
 
 
-def check(location: str | Path) -> DataAudit:
+def check(location: str | Path, *, label_separator: str | None = None) -> DataAudit:
     """Look at every image and report what would stop or spoil a training. Raises DataError when there are none."""
-    table = scan(location)
+    table = scan(location, label_separator=label_separator)
     return audit(table, inspect(table))
 
 
-def readable_table(location: str | Path) -> ImageTable:
+def readable_table(location: str | Path, *, label_separator: str | None = None) -> ImageTable:
     """The table of images that are only evaluated on. Raises DataError when any of them can't be read."""
-    table = scan(location)
+    table = scan(location, label_separator=label_separator)
     facts = inspect(table)
     if any(fact.error for fact in facts):
         findings = audit(table, facts)

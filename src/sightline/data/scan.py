@@ -19,18 +19,24 @@ _MANIFESTS = (".csv", ".parquet")
 EXPECTED = "a folder of class folders, a .zip or .tar of one, a .csv or .parquet list"
 
 
-def scan(location: str | Path) -> ImageTable:
+def scan(location: str | Path, *, label_separator: str | None = None) -> ImageTable:
     """The table of the images at `location`; no image is opened yet.
 
     Understood are a folder with a folder for each class, or with train/, val/ and test/ of such; the same in a
     .zip or .tar; a .csv or .parquet list (path,label[,split]); and the names in `set_names()`. What
-    exists as a file or folder is taken for that, even when a set has its name.
+    exists as a file or folder is taken for that, even when a set has its name. With a `label_separator` a list's
+    labels may hold several names; a folder an image lies in is always its only one.
 
     Raises DataError that says what is wrong with it and how it should look.
     """
     if not str(location).strip():
         raise DataError(f"The data has no name. Expected is {EXPECTED}, or the name of a set.")
     path = Path(location)
+    if label_separator is not None and not path.name.lower().endswith(_MANIFESTS):
+        raise DataError(
+            f"{str(location)!r} has one label an image, the folder that it lies in, and data.label_separator says "
+            "there may be several. Set it to null, or name the images in a CSV or Parquet list (path,label)."
+        )
     if not is_text(str(path)):
         raise DataError(f"The name {str(path)!r} is not valid UTF-8. Rename the file or folder.")
     try:
@@ -41,7 +47,7 @@ def scan(location: str | Path) -> ImageTable:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise DataError(f"{str(path)!r} can't be read: {why}.") from error
     place = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links, which is not what was typed
-    return _folder(place) if stat.S_ISDIR(mode) else _file(place)
+    return _folder(place) if stat.S_ISDIR(mode) else _file(place, label_separator)
 
 
 def set_names() -> tuple[str, ...]:
@@ -53,7 +59,7 @@ def _folder(path: Path) -> ImageTable:
     return arrange(FolderSource(str(path), str(path)), list_folder(path))
 
 
-def _file(path: Path) -> ImageTable:
+def _file(path: Path, label_separator: str | None) -> ImageTable:
     name = path.name.lower()
     if name.endswith(".zip"):
         source, listing = open_zip(path, str(path))
@@ -62,7 +68,7 @@ def _file(path: Path) -> ImageTable:
         source, listing = open_tar(path, str(path))
         return arrange(source, listing, strip=True)
     if name.endswith(_MANIFESTS):
-        return read_manifest(path, str(path))
+        return read_manifest(path, str(path), label_separator)
     kind = "a single image" if is_image(name) else "a file of another kind"
     raise DataError(f"{str(path)!r} is {kind}; expected is {EXPECTED}.")
 

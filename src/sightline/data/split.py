@@ -2,7 +2,8 @@
 
 A split the user made stays as it is. What is missing is held out of the training images, class by class, in an
 order that depends on the seed and on each file's content alone: a renamed file stays where it was, and
-images that are added later move only as many others as the counts ask for.
+images that are added later move only as many others as the counts ask for. Images with several labels are
+shared out by all of them (`stratify`).
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from sightline.data.facts import ImageFacts
 from sightline.data.phrases import counted, listed
+from sightline.data.stratify import hold_out
 from sightline.data.table import SPLITS, ImageTable, Split
 from sightline.data.trainable import check_trainable, has_splits, missing_splits
 from sightline.errors import DataError
@@ -108,31 +110,33 @@ def split(
     made: list[str] = []
     for number, name in enumerate(missing):
         spared = len(missing) - number  # for train, and each split still to come
-        moved = [
-            place
-            for pool in _pools(table, facts, assigned)
-            for place in _chosen(pool, fractions[name], spared, f"{seed} {name}")
-        ]
+        key = f"{seed} {name}"
+        if table.multi_label:
+            moved = _shared_out(table, _pool(table, facts, assigned), fractions[name], spared, key)
+        else:
+            pools = _pools(table, facts, assigned)
+            moved = [place for pool in pools for place in _chosen(pool, fractions[name], spared, key)]
         for place in moved:
             assigned[place] = name
         whole = "all images" if not has_splits(table) and name == "test" else "the training images"
         made.append(
             f"{name}: {counted(len(moved), 'image')}, {fractions[name]:.3g} of {whole}, held out by us, "
-            f"stratified by class, seed {seed}"
+            f"stratified by {'all labels of an image' if table.multi_label else 'class'}, seed {seed}"
         )
     if missing and has_splits(table):
         made.append(f"The data has no {' and no '.join(sorted(missing))} split of its own")
     left_out = sum(fact.error is not None for fact in facts)
     if left_out:
         made.append(f"left out: {counted(left_out, 'unreadable image')}")
-    _check_every_class(table, assigned, missing)
+    absent = _check_every_class(table, assigned, missing)
+    made += absent
     train, val, test = (np.array([i for i, own in enumerate(assigned) if own == name], np.int64) for name in SPLITS)
     return Splits(train, val, test, tuple(made))
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """The training images of one class."""
+    """The training images of one class; of all classes where an image may have several."""
 
     places: list[int]
     groups: dict[str, list[int]]
@@ -140,18 +144,42 @@ class _Pool:
 
 
 def _pools(table: ImageTable, facts: Sequence[ImageFacts], assigned: Sequence[Split | None]) -> list[_Pool]:
+    """A pool for each class."""
+    whole = _pool(table, facts, assigned)
+    pools: dict[str, _Pool] = {}
+    for place in whole.places:
+        pool = pools.setdefault(table.labels[place], _Pool([], {}))
+        pool.places.append(place)
+    for content, places in whole.groups.items():
+        pools[table.labels[places[0]]].groups[content] = places
+    return list(pools.values())
+
+
+def _pool(table: ImageTable, facts: Sequence[ImageFacts], assigned: Sequence[Split | None]) -> _Pool:
     carriers: dict[str, set[tuple[str, Split | None]]] = defaultdict(set)
     for fact, label, own in zip(facts, table.labels, assigned, strict=True):
         carriers[fact.sha256].add((label, own))
-    pools: dict[str, _Pool] = {}
-    for place, (fact, label, own) in enumerate(zip(facts, table.labels, assigned, strict=True)):
+    pool = _Pool([], defaultdict(list))
+    for place, (fact, own) in enumerate(zip(facts, assigned, strict=True)):
         if own != "train":
             continue
-        pool = pools.setdefault(label, _Pool([], defaultdict(list)))
         pool.places.append(place)
         if len(carriers[fact.sha256]) == 1:
             pool.groups[fact.sha256].append(place)
-    return list(pools.values())
+    return pool
+
+
+def _shared_out(table: ImageTable, pool: _Pool, fraction: float, spared: int, key: str) -> list[int]:
+    """A share of the pool, whole groups, about the same of each class; those without a label are one more."""
+    number = {name: index for index, name in enumerate(("", *table.classes))}
+    rows = {place: [number[name] for name in table.names[place] or ("",)] for place in pool.places}
+    totals = np.bincount([column for row in rows.values() for column in row], minlength=len(number))
+    contents = sorted(pool.groups, key=lambda content: _rank(key, content))
+    groups = np.zeros((len(contents), len(number)), dtype=np.int64)
+    for row, content in zip(groups, contents, strict=True):
+        row[rows[pool.groups[content][0]]] = len(pool.groups[content])
+    held = hold_out(groups, totals, fraction=fraction, spared=spared)
+    return [place for index in np.flatnonzero(held).tolist() for place in pool.groups[contents[index]]]
 
 
 def _chosen(pool: _Pool, fraction: float, spared: int, key: str) -> list[int]:
@@ -168,13 +196,21 @@ def _rank(key: str, content: str) -> bytes:
     return hashlib.sha256(f"{key} {content}".encode()).digest()
 
 
-def _check_every_class(table: ImageTable, assigned: Sequence[Split | None], made: Sequence[Split]) -> None:
-    """Raise DataError when a class that can be read has nothing in train, or in a split that we made."""
+def _check_every_class(table: ImageTable, assigned: Sequence[Split | None], made: Sequence[Split]) -> list[str]:
+    """Raise DataError when a class that can be read has nothing in train, or in a split that we made.
+
+    Classes of images with several labels can't always be parted so that each is in every split: then the sentences on
+    those that are in train alone are given instead.
+    """
+    said: list[str] = []
     for name in ("train", *made):
-        present = {label for label, own in zip(table.labels, assigned, strict=True) if own == name}
-        absent = sorted(set(table.labels) - present)
-        if absent:
+        present = {label for names, own in zip(table.names, assigned, strict=True) if own == name for label in names}
+        absent = sorted(set(table.classes) - present)
+        if absent and table.multi_label and name != "train":
+            said.append(f"{name}: no image of {counted(len(absent), 'class', 'classes')}: {listed(absent)}")
+        elif absent:
             raise DataError(
                 f"{counted(len(absent), 'class', 'classes')} would have no image in {name}, since unreadable images "
                 f"and copies of one image don't count: {listed(absent)}. Add images or remove the class."
             )
+    return said

@@ -25,13 +25,15 @@ def obstacles(table: ImageTable) -> tuple[str, ...]:
         own = [name for name in SPLITS if name in table.splits]
         return (f"{location!r} has no training images, only {listed(own)}. Add a folder train/ with the same classes.",)
     found: list[str] = []
-    if len(table.classes) < 2:
+    if table.multi_label and not table.classes:
+        found.append(f"{location!r} gives no image a label, so there is nothing to learn.")
+    if len(table.classes) < 2 and not table.multi_label:
         found.append(
             f"{location!r} has only one class, {listed(table.classes)}; a classifier needs at least two. "
             "Each folder directly inside the one you name is a class: you may have named a folder too high or too low."
         )
     pool = _pool(table)
-    unknown = sorted(set(table.labels) - set(pool))
+    unknown = sorted(set(table.classes) - set(pool))
     if unknown:
         found.append(
             f"{_classes(unknown)} of val or test without training images: {listed(unknown)}. Add some to train."
@@ -44,7 +46,7 @@ def obstacles(table: ImageTable) -> tuple[str, ...]:
         where = ", ".join(("train", *missing_splits(table)))
         found.append(
             f"{_classes(small)} with fewer than {needed} images, one each for {where}: {counts}{more}. "
-            "Add images or remove the class."
+            f"Add images or remove the class.{_hint(table, small)}"
         )
     return tuple(found)
 
@@ -59,7 +61,17 @@ def check_trainable(table: ImageTable) -> None:
 def _pool(table: ImageTable) -> Counter[str]:
     """The images of each class that train takes, and the splits that are held out of it."""
     own = "train" if has_splits(table) else None
-    return Counter(label for label, split in zip(table.labels, table.splits, strict=True) if split == own)
+    pairs = zip(table.names, table.splits, strict=True)
+    return Counter(name for names, split in pairs if split == own for name in names)
+
+
+def _hint(table: ImageTable, small: list[str]) -> str:
+    """What to do when it looks as if several labels had been taken for one."""
+    joined = next((name for name in small if any(mark in name for mark in ";|,")), None)
+    if table.multi_label or joined is None:
+        return ""
+    mark = next(mark for mark in ";|," if mark in joined)
+    return f" If {joined!r} means several labels, pass --set 'data.label_separator=\"{mark}\"'."
 
 
 def _classes(names: list[str]) -> str:
