@@ -1,0 +1,41 @@
+import pytest
+from scipy.stats import ttest_rel
+
+from sightline.tuning.results import RunFigures, paired_difference
+
+
+def runs(*accuracies: float, first_seed: int = 0) -> list[RunFigures]:
+    return [
+        RunFigures(seed=seed, val=value, train=1.0, seconds=1.0, images_per_second=1.0, memory=1, curve=[])
+        for seed, value in enumerate(accuracies, start=first_seed)
+    ]
+
+
+def test_the_interval_is_that_of_the_paired_t_test() -> None:
+    arm, baseline = (0.71, 0.75, 0.74, 0.78), (0.70, 0.72, 0.74, 0.73)
+    found = paired_difference(runs(*arm), runs(*baseline))
+    expected = ttest_rel(arm, baseline).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.mean == pytest.approx(0.0225)
+
+
+def test_only_seeds_that_ended_in_both_are_compared() -> None:
+    found = paired_difference(runs(0.5, 0.6, first_seed=1), runs(0.1, 0.4))
+    assert found is not None
+    assert found.mean == pytest.approx(0.1)
+    assert (found.low, found.verdict) == (None, "too few runs")
+
+
+def test_without_a_common_seed_there_is_no_difference() -> None:
+    assert paired_difference(runs(0.5, first_seed=5), runs(0.5)) is None
+
+
+@pytest.mark.parametrize(
+    ("arm", "verdict"),
+    [((0.61, 0.62, 0.63), "better"), ((0.41, 0.42, 0.43), "worse"), ((0.4, 0.5, 0.6), "not told apart")],
+)
+def test_the_verdict_is_what_the_interval_says(arm: tuple[float, ...], verdict: str) -> None:
+    found = paired_difference(runs(*arm), runs(0.5, 0.51, 0.5))
+    assert found is not None
+    assert found.verdict == verdict
