@@ -1,10 +1,11 @@
 """Settings of the run."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from sightline.errors import RecipeError
-from sightline.recipe.checks import at_least
+from sightline.recipe.checks import at_least, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,29 @@ class TrainConfig:
     """On a GPU: only algorithms that give the same bits each time, or an error. A CPU always does."""
     validate_every: int = 1
     """Epochs between two looks at the validation split; the last epoch always has one."""
+    monitor: Literal["loss", "accuracy"] = "loss"
+    """The validation figure that decides which weights are the best, and when a run stops early."""
     select: Literal["best", "last"] = "best"
-    """The weights to keep: those with the lowest validation loss, or the last."""
+    """The weights to keep: those with the best validation figure, or the last."""
     patience: int | None = None
-    """Stop early after this many looks at the validation split without a lower loss; null never stops early."""
+    """Stop early after this many looks at the validation split without a gain; null never stops early."""
+    min_gain: float = 0.0
+    """Of patience: the change for the better in the monitored figure that counts as a gain must be larger than this."""
+    max_hours: float | None = None
+    """Stop after this many hours of training, all parts of a resumed run together; null: no limit."""
+    ema_decay: float | None = None
+    """Validate and keep an exponential moving average of weights and batch-norm statistics, taken after each
+    update: the share of the old average that stays, 0 to 1, less in the first updates. null: none."""
+    swa_start: float | None = None
+    """Validate and keep the mean of the weights after each epoch, from this share of the run on; batch-norm
+    statistics are measured anew for each look, by a pass over the training images. null: none."""
+    swa_lr: float | None = None
+    """Of swa_start: the learning rate while weights are averaged; null leaves it to optim.schedule."""
+    max_norm: float | None = None
+    """Longest weight vector into one unit (a row of a matrix, a filter of a convolution), after each update.
+    null: no limit."""
+    watch_gradients: bool = False
+    """Write gradients.csv, which the report plots: for each stage the gradient's norm and the share of dead units."""
     checkpoint_minutes: float = 5.0
     """Longest time between two checkpoints, in minutes; one is also written after every epoch."""
 
@@ -36,5 +56,59 @@ class TrainConfig:
         at_least("train.validate_every", self.validate_every, 1)
         if self.patience is not None:
             at_least("train.patience", self.patience, 1)
+        self._check_looks()
+        self._check_averages()
+        _positive("train.max_hours", self.max_hours)
+        _positive("train.max_norm", self.max_norm)
+        if self.watch_gradients and self.compile:
+            raise RecipeError(
+                "train.watch_gradients can't see into what train.compile makes. Set one of them to false."
+            )
         if self.checkpoint_minutes < 0:
             raise RecipeError(f"train.checkpoint_minutes must be at least 0, got {self.checkpoint_minutes}.")
+
+    def swa_first_epoch(self, epochs: int) -> int | None:
+        """The epoch, from 1, whose last weights are the first in the mean; None where none is asked for.
+
+        Raises RecipeError where it would be the last of the run's `epochs`.
+        """
+        if self.swa_start is None:
+            return None
+        first = max(1, math.ceil(self.swa_start * epochs))
+        if first >= epochs:
+            raise RecipeError(
+                f"train.swa_start ({self.swa_start}) leaves nothing to average: the mean would begin after epoch "
+                f"{first} of {epochs}. Lower it or train longer."
+            )
+        return first
+
+    def swa_rate(self, epoch: int, epochs: int) -> float | None:
+        """The constant learning rate of an epoch, from 0, while weights are averaged; None: the schedule's."""
+        first = self.swa_first_epoch(epochs)
+        return self.swa_lr if first is not None and epoch >= first else None
+
+    def _check_looks(self) -> None:
+        if self.min_gain < 0:
+            raise RecipeError(f"train.min_gain must be at least 0, got {self.min_gain}.")
+        if self.min_gain and self.patience is None:
+            raise RecipeError("train.min_gain is of train.patience, which is null and would ignore it. Set both.")
+        if self.monitor != "loss" and self.select == "last" and self.patience is None:
+            raise RecipeError(
+                "train.monitor would be ignored: train.select is 'last' and train.patience is null. Set one of these."
+            )
+
+    def _check_averages(self) -> None:
+        if self.ema_decay is not None:
+            share("train.ema_decay", self.ema_decay)
+        if self.swa_start is not None:
+            share("train.swa_start", self.swa_start)
+        if self.ema_decay is not None and self.swa_start is not None:
+            raise RecipeError("train.ema_decay and train.swa_start are two ways to average weights. Set one to null.")
+        _positive("train.swa_lr", self.swa_lr)
+        if self.swa_lr is not None and self.swa_start is None:
+            raise RecipeError("train.swa_lr is of train.swa_start, which is null and would ignore it. Set both.")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise RecipeError(f"{name} must be greater than 0, or null, got {value}.")

@@ -1,7 +1,7 @@
 """Checkpoints: tensors and plain values only, written whole, read with `weights_only=True`."""
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,15 @@ class Checkpoint:
     progress: dict[str, Any]
     """The place in the epoch and the sums so far."""
     journal: dict[str, Any]
-    """The rows of metrics.csv, the best look at the validation split, and how many followed it."""
+    """The rows of the logs, the best look at the validation split, how many followed it, and the time spent."""
     model: dict[str, Any]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     """Of float16's loss scaling; empty for other precisions."""
+    average: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Of the weights, by their names; empty where the recipe asks for none."""
+    gradients: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the epoch's watched batches have shown so far; empty where none is watched."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

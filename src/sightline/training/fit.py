@@ -40,7 +40,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
         run.task.model.to(memory_format=torch.channels_last)
     assert isinstance(batches.order, TrainingOrder)
     remaining = replace(batches, order=replace(batches.order, start=run.task.progress.position))
-    if len(remaining) == 0 or run.journal.stopped_early:
+    if len(remaining) == 0 or run.journal.stopped:
         return True
     with _quiet(), explained_failures(), watch_for_interruption() as interrupted:
         run.interrupted = interrupted
@@ -49,8 +49,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
             devices=1,
             precision=PRECISION[recipe.train.precision],
             max_epochs=1,
-            accumulate_grad_batches=recipe.optim.accumulate,
-            gradient_clip_val=recipe.optim.clip_norm,
+            accumulate_grad_batches=recipe.accumulate,
             deterministic=recipe.train.deterministic or None,
             benchmark=False,
             callbacks=[run, ProgressBar(run)],
@@ -61,7 +60,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
             limit_val_batches=0,
         )
         trainer.fit(run.task, train_dataloaders=remaining)
-        return run.task.progress.position == run.task.num_batches or run.journal.stopped_early
+        return run.task.progress.position == run.task.num_batches or bool(run.journal.stopped)
 
 
 def check_precision(config: TrainConfig, device: torch.device) -> None:

@@ -5,12 +5,15 @@ import importlib.util
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sightline.files import write_text
+from sightline.training.gradients import GradientRow
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+AnyRow = TypeVar("AnyRow", "Row", GradientRow)
 
 
 @dataclass(kw_only=True)
@@ -43,13 +46,13 @@ class MetricsLog:
 
     def write(self, rows: list[Row]) -> None:
         """Write all rows so far; the last one is new. Raises SightlineError when they can't be written."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-        write_text(self.folder / "metrics.csv", text.getvalue())
+        _write_table(self.folder / "metrics.csv", Row, rows)
         if importlib.util.find_spec("tensorboard") is not None:
             self._write_events(rows[-1])
+
+    def write_gradients(self, rows: list[GradientRow]) -> None:
+        """Write gradients.csv, all rows so far. Raises SightlineError when it can't be written."""
+        _write_table(self.folder / "gradients.csv", GradientRow, rows)
 
     def close(self) -> None:
         """Flush the events."""
@@ -65,3 +68,11 @@ class MetricsLog:
             if name != "epoch" and value is not None:
                 self._events.add_scalar(name, value, row.epoch)
         self._events.flush()
+
+
+def _write_table(path: Path, kind: type[AnyRow], rows: list[AnyRow]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())

@@ -5,10 +5,10 @@ no step waits at an epoch's end, and resuming is starting the order further on. 
 ours (`Progress.position`), and everything here is a function of it.
 """
 
+import logging
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +20,28 @@ from sightline.model_folder import save_weights
 from sightline.prediction import collect_logits
 from sightline.recipe_text import to_yaml
 from sightline.training.checkpoint import Checkpoint, save_checkpoint
+from sightline.training.gradients import GradientWatch, is_sampled
+from sightline.training.journal import Journal
 from sightline.training.labels import accuracy
+from sightline.training.limits import Clock, outlook, shorten_weights
 from sightline.training.metrics_log import MetricsLog, Row
+from sightline.training.shown_weights import ShownWeights
 from sightline.training.task import ClassificationTask, Progress
 
-
-@dataclass(kw_only=True)
-class Journal:
-    """What a run has seen so far."""
-
-    rows: list[Row] = field(default_factory=list[Row])
-    """One for each epoch, as in metrics.csv."""
-    best_loss: float | None = None
-    """Lowest validation loss."""
-    best_epoch: int = 0
-    looks_without_gain: int = 0
-    stopped_early: bool = False
+log = logging.getLogger("sightline")
 
 
 class Run(lightning.Callback):
     """Between two steps: count, and at an epoch's end validate, log and checkpoint."""
 
-    def __init__(self, folder: Path, task: ClassificationTask, validation: Batches, data_fingerprint: str) -> None:
+    def __init__(
+        self, folder: Path, task: ClassificationTask, training: Batches, validation: Batches, data_fingerprint: str
+    ) -> None:
         self.folder = folder
         self.task = task
+        self.shown_weights = ShownWeights(task, training)
+        self.clock = Clock(task.recipe.train.max_hours)
+        self.gradients = GradientWatch(task.model) if task.recipe.train.watch_gradients else None
         self.validation = validation
         self.targets = torch.from_numpy(validation.targets[[n for part in validation.order for n in part]])
         self.data_fingerprint = data_fingerprint
@@ -63,7 +61,7 @@ class Run(lightning.Callback):
 
     @property
     def best(self) -> Path:
-        """The weights with the lowest validation loss."""
+        """The weights with the best validation figure."""
         return self.folder / "checkpoints" / "best.safetensors"
 
     @property
@@ -72,61 +70,80 @@ class Run(lightning.Callback):
         select = self.task.recipe.train.select
         return self.best if select == "best" else self.folder / "checkpoints" / "last.safetensors"
 
-    @contextmanager
-    def shown_weights(self, trainer: lightning.Trainer) -> Generator[None]:
-        """Within it the model holds the weights that validation and the model folder see.
-
-        They are the training's own, but with an optimiser that trains other weights than it gives in the end:
-        such a one has `eval()` and `train()`. The training's weights come back to the bit.
-        """
-        optimizer: Any = trainer.optimizers[0]
-        if not hasattr(optimizer, "eval"):
-            yield
-            return
-        model = self.task.model
-        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        optimizer.eval()
-        try:
-            yield
-        finally:
-            optimizer.train()
-            model.load_state_dict(own)
-
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from there: the model now, the optimiser once Lightning has made it."""
         self.task.progress = Progress(**checkpoint.progress)
-        self.journal = Journal(**checkpoint.journal)
-        self.journal.rows = [Row(**row) for row in checkpoint.journal["rows"]]
+        self.journal = Journal.read(checkpoint.journal)
+        self.task.validation_losses = self.journal.validation_losses
         self.task.model.load_state_dict(checkpoint.model)
         self._resumed = checkpoint
+        epoch, batch = divmod(self.task.progress.position, self.task.batches_per_epoch)
+        if epoch < self.task.recipe.epochs and not self.journal.stopped:
+            log.info(
+                f"Going on with epoch {epoch + 1} of {self.task.recipe.epochs}, "
+                f"after {batch} of its {self.task.batches_per_epoch} batches."
+            )
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Put the optimiser's state back."""
+        """Put back the state of what only now is where it computes."""
         del pl_module
         self.interrupted()
         self._saved_at = self._epoch_began = time.monotonic()
+        self.clock.begin(self.journal.seconds)
+        self.shown_weights.start(self._resumed.average if self._resumed else {})
         if self._resumed is None:
             return
         trainer.optimizers[0].load_state_dict(self._resumed.optimizer)
         if self._resumed.scaler:
             trainer.precision_plugin.load_state_dict(self._resumed.scaler)
+        if self.gradients is not None:
+            self.gradients.load(self._resumed.gradients)
         self._resumed = None
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Watch it, if it is one of those that are."""
+        del trainer, pl_module, batch, batch_idx
+        per_epoch = self.task.batches_per_epoch
+        if self.gradients is not None and is_sampled(self.task.progress.position % per_epoch, per_epoch):
+            self.gradients.begin()
+
+    def on_before_backward(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, loss: Any) -> None:
+        """The forward pass has been watched."""
+        del trainer, pl_module, loss
+        if self.gradients is not None:
+            self.gradients.end_forward()
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Any
+    ) -> None:
+        """Take note of the gradients before they are clipped."""
+        del trainer, pl_module, optimizer
+        if self.gradients is not None:
+            self.gradients.take()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on by a batch."""
         del pl_module, outputs, batch, batch_idx
-        progress = self.task.progress
-        progress.position += 1
-        if progress.position % self.task.batches_per_epoch == 0:
-            self._end_epoch(trainer)
+        task, train = self.task, self.task.recipe.train
+        task.progress.position += 1
+        if train.max_norm is not None and task.at_update:
+            shorten_weights(task.model, train.max_norm)
+        self.shown_weights.after_batch()
+        batches = self.clock.batches_in_all(task.progress.position)
+        if batches is not None and batches < task.num_batches:
+            log.info(outlook(task.recipe, batches / task.batches_per_epoch))
+        out_of_time = task.at_update and task.progress.position < task.num_batches and self.clock.is_up
+        if task.progress.position % task.batches_per_epoch == 0 or out_of_time:
+            self._end_epoch(trainer, out_of_time=out_of_time)
         asked = self.interrupted()
-        minutes = (time.monotonic() - self._saved_at) / 60
-        overdue = minutes >= self.task.recipe.train.checkpoint_minutes
-        if self.task.at_update and (self._checkpoint_due or asked or overdue or trainer.should_stop):
+        overdue = time.monotonic() - self._saved_at >= train.checkpoint_minutes * 60
+        if task.at_update and (self._checkpoint_due or asked or overdue or trainer.should_stop):
             self.save(trainer)
-        if asked and self.task.at_update:
+        if asked and task.at_update:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -139,6 +156,7 @@ class Run(lightning.Callback):
         self.task.check_finite()
         progress = self.task.progress
         progress.loss_sum, progress.correct = float(progress.loss_sum), float(progress.correct)
+        self.journal.seconds = self.clock.seconds
         checkpoint = Checkpoint(
             recipe=to_yaml(self.task.recipe),
             data_fingerprint=self.data_fingerprint,
@@ -147,40 +165,64 @@ class Run(lightning.Callback):
             model=self.task.model.state_dict(),
             optimizer=trainer.optimizers[0].state_dict(),
             scaler=trainer.precision_plugin.state_dict(),
+            average=self.shown_weights.state,
+            gradients={} if self.gradients is None else self.gradients.state,
         )
         save_checkpoint(self.last, checkpoint)
         self._saved_at = time.monotonic()
         self._checkpoint_due = False
 
-    def _end_epoch(self, trainer: lightning.Trainer) -> None:
+    def ending(self) -> list[str]:
+        """Sentences: why the run ended, where that was early, and which weights are kept."""
+        train, journal = self.task.recipe.train, self.journal
+        said: list[str] = []
+        if journal.stopped == "patience":
+            said.append(f"Stopped early: {train.patience} looks without a gain in the validation {train.monitor}.")
+        if journal.stopped == "max_hours":
+            epochs, rate = self.task.progress.position / self.task.batches_per_epoch, journal.rows[-1].lr
+            said.append(
+                f"Stopped by train.max_hours ({train.max_hours:g}) after {epochs:.1f} of {self.task.recipe.epochs} "
+                f"epochs, at a learning rate of {rate:.3g} of {self.task.recipe.optim.lr:g}."
+            )
+        if train.select == "last":
+            return [*said, f"Kept {self.shown_weights.words} at the end of epoch {journal.rows[-1].epoch}."]
+        figure = "lowest validation loss" if train.monitor == "loss" else "highest validation accuracy"
+        return [*said, f"Kept {self.shown_weights.words} of epoch {journal.best_epoch}, with the {figure}."]
+
+    def _end_epoch(self, trainer: lightning.Trainer, *, out_of_time: bool) -> None:
+        """Make the epoch's row, whole or not, and decide whether the run ends with it."""
         self.task.check_finite()
         progress, recipe = self.task.progress, self.task.recipe
-        epoch = progress.position // self.task.batches_per_epoch
+        epoch = -(-progress.position // self.task.batches_per_epoch)
         seconds = time.monotonic() - self._epoch_began
         row = Row(
             epoch=epoch,
             train_loss=float(progress.loss_sum) / progress.seen,
             train_accuracy=None if self.task.loss.multi_label else float(progress.correct) / progress.seen,
-            lr=trainer.optimizers[0].param_groups[0]["lr"],
+            lr=self.task.rate,
             seconds=round(seconds, 3),
             images_per_second=round(progress.seen / seconds, 1),
         )
-        if epoch % recipe.train.validate_every == 0 or epoch == recipe.epochs:
-            with self.shown_weights(trainer):
+        if epoch % recipe.train.validate_every == 0 or epoch == recipe.epochs or out_of_time:
+            with self.shown_weights.shown(trainer.optimizers[0]):
                 self._look(row)
-                if recipe.train.select == "last":
-                    save_weights(self.kept, self.task.model.state_dict())
-        if recipe.train.patience is not None and self.journal.looks_without_gain >= recipe.train.patience:
-            self.journal.stopped_early = epoch < recipe.epochs
-            trainer.should_stop = True
+        if epoch < recipe.epochs and self.journal.is_out_of_patience(recipe.train):
+            self.journal.stopped = "patience"
+        if out_of_time:
+            self.journal.stopped = "max_hours"
+        trainer.should_stop = trainer.should_stop or bool(self.journal.stopped)
+        if self.gradients is not None:
+            self.journal.gradients += self.gradients.rows(epoch)
+            self.metrics.write_gradients(self.journal.gradients)
         self.journal.rows.append(row)
+        self.task.validation_losses = self.journal.validation_losses
         self.metrics.write(self.journal.rows)
         self.task.progress = Progress(position=progress.position)
         self._epoch_began = time.monotonic()
         self._checkpoint_due = True
 
     def _look(self, row: Row) -> None:
-        """Fill in the validation figures, and keep the weights when they are the best so far."""
+        """Fill in the validation figures of the weights that are shown, and keep these when the recipe would."""
         recipe = self.task.recipe
         logits = collect_logits(
             self.task.model,
@@ -192,9 +234,6 @@ class Run(lightning.Callback):
         )
         row.val_loss = self.task.loss.validation(logits, self.targets)
         row.val_accuracy = accuracy(logits, self.targets)
-        if self.journal.best_loss is not None and row.val_loss >= self.journal.best_loss:
-            self.journal.looks_without_gain += 1
-            return
-        self.journal.best_loss, self.journal.best_epoch, self.journal.looks_without_gain = row.val_loss, row.epoch, 0
-        if recipe.train.select == "best":
+        is_best = self.journal.look(row, recipe.train)
+        if is_best or recipe.train.select == "last":
             save_weights(self.kept, self.task.model.state_dict())
