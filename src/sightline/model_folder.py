@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -44,11 +44,21 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How logits become probabilities: softmax(logits / temperature)."""
+    """How logits become probabilities: softmax(logits / temperature), or its sigmoid with several labels an image."""
 
     temperature: float = 1.0
     fitted_on: str = "nothing"
     """The images it was fitted on, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Where a probability becomes a yes, of a model whose images may have several labels."""
+
+    values: tuple[float, ...]
+    """One for each class, 0 to 1; a probability at it is a yes."""
+    fitted_on: str
+    """The images they were chosen on and by what, in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +69,7 @@ class Provenance:
     created: str
     """Time of writing, UTC, ISO 8601."""
     data: dict[str, Any]
-    """location, fingerprint, and images in each split."""
+    """location, fingerprint, images in each split, and label_separator where images may have several labels."""
     versions: dict[str, str]
     parent: str | None = None
     """The fingerprint of the model this one was derived from, or the published weights it started from."""
@@ -74,10 +84,32 @@ class ModelSpec:
     preprocess: Preprocess
     calibration: Calibration
     provenance: Provenance
+    task: Literal["single_label", "multi_label"] = "single_label"
+    """Whether an image has exactly one label, or any number of them."""
+    thresholds: Thresholds | None = None
+    """Of multi_label; None for single_label, which needs none."""
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
     """Measured, by split: accuracy with its interval and the like."""
     weights_sha256: str = ""
     """Of weights.safetensors; filled in when the folder is written."""
+
+    def __post_init__(self) -> None:
+        if (self.task == "multi_label") != (self.thresholds is not None):
+            raise ModelError(
+                f"A model of task {self.task!r} {'needs' if self.thresholds is None else 'has no'} thresholds."
+            )
+        if self.thresholds is not None and len(self.thresholds.values) != len(self.classes):
+            raise ModelError(f"There are {len(self.thresholds.values)} thresholds for {len(self.classes)} classes.")
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.task == "multi_label"
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K) logits -> (B, K) calibrated probabilities; rows sum to 1 where an image has one label."""
+        scaled = logits / self.calibration.temperature
+        return scaled.sigmoid() if self.multi_label else scaled.softmax(1)
 
     @property
     def fingerprint(self) -> str:
@@ -85,9 +117,9 @@ class ModelSpec:
         parts = asdict(self)
         if self.architecture.norm is None:  # folders from before there was a choice keep their name
             del parts["architecture"]["norm"]
-        answers = {
-            key: parts[key] for key in ("architecture", "classes", "preprocess", "calibration", "weights_sha256")
-        }
+        names = ["architecture", "classes", "preprocess", "calibration", "weights_sha256"]
+        names += ["task", "thresholds"] if self.multi_label else []
+        answers = {name: parts[name] for name in names}
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 

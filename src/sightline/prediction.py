@@ -22,6 +22,9 @@ from sightline.progress import track
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
+TOP_K = 5
+"""Classes that are given for an image unless asked otherwise."""
+
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -40,6 +43,7 @@ class Prediction:
     name: str
     """The file's path, or "image 3" for the third image without one."""
     guesses: tuple[Guess, ...] = ()
+    """Of a model for several labels an image those at or above their thresholds; there may be none."""
     error: str | None = None
 
 
@@ -56,8 +60,14 @@ class Predictor:
         """Read a model folder. `device` is auto, cpu, cuda or mps. Raises ModelError."""
         return cls(ModelFolder.read(path), device=device)
 
-    def predict(self, images: Sequence[ImageLike], *, top_k: int = 5, batch_size: int = 32) -> list[Prediction]:
-        """One Prediction for each image, in order; an unreadable image gets one with an error."""
+    def predict(
+        self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = 32
+    ) -> list[Prediction]:
+        """One Prediction for each image, in order; an unreadable image gets one with an error.
+
+        `top_k` is how many classes to give: 5 if left out; of a model for several labels an image, every
+        class at or above its threshold if left out, else the most probable ones whatever their thresholds.
+        """
         if isinstance(images, str | bytes | Path | Image.Image):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
         named = (
@@ -67,11 +77,15 @@ class Predictor:
         return list(self.predict_stream(named, top_k=top_k, batch_size=batch_size))
 
     def predict_stream(
-        self, images: Iterable[tuple[str, ImageLike | UnreadableImageError]], *, top_k: int = 5, batch_size: int = 32
+        self,
+        images: Iterable[tuple[str, ImageLike | UnreadableImageError]],
+        *,
+        top_k: int | None = None,
+        batch_size: int = 32,
     ) -> Iterator[Prediction]:
-        """One Prediction for each (name, image) as batches are done; never holds more than a batch."""
+        """One Prediction for each (name, image) as batches are done; never holds more than a batch. See `predict`."""
         for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
-            if value < 1:
+            if value is not None and value < 1:
                 raise SightlineError(f"{name} must be at least 1, got {value}.")
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
@@ -84,10 +98,10 @@ class Predictor:
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """(B, 3, image_size, image_size) uint8 -> (B, K) float32, calibrated, on the CPU."""
-        return (self.logits(pixels) / self.spec.calibration.temperature).softmax(1)
+        return self.spec.probabilities(self.logits(pixels))
 
     def _predict_batch(
-        self, chunk: list[tuple[str, ImageLike | UnreadableImageError]], top_k: int
+        self, chunk: list[tuple[str, ImageLike | UnreadableImageError]], top_k: int | None
     ) -> Iterator[Prediction]:
         errors: dict[int, str] = {}
         pixels: dict[int, Tensor] = {}
@@ -101,9 +115,16 @@ class Predictor:
             if place in errors:
                 yield Prediction(name, error=errors[place])
                 continue
-            best = rows[place].topk(min(top_k, len(self.spec.classes)))
-            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            yield Prediction(name, tuple(Guess(self.spec.classes[number], value) for number, value in pairs))
+            yield Prediction(name, self._guesses(rows[place], top_k))
+
+    def _guesses(self, probabilities: Tensor, top_k: int | None) -> tuple[Guess, ...]:
+        """The classes to give for one image (K,), the most probable first."""
+        best = probabilities.topk(min(top_k or TOP_K, len(probabilities)))
+        if self.spec.thresholds is not None and top_k is None:
+            chosen = probabilities.double() >= torch.tensor(self.spec.thresholds.values, dtype=torch.float64)
+            best = probabilities.where(chosen, -1.0).topk(int(chosen.sum()))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return tuple(Guess(self.spec.classes[number], value) for number, value in pairs)
 
 
 def collect_logits(

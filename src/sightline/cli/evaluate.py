@@ -26,7 +26,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
-    """Measure a model: accuracy with its interval, each class, calibration, the worst mistakes."""
+    """Measure a model: accuracy, or mean average precision, with its interval, each class, calibration."""
     from sightline.cli.report import print_evaluation, print_report
     from sightline.evaluation import evaluate as run
     from sightline.model_folder import ModelFolder

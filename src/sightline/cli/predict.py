@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from sightline.prediction import Prediction
 
 
+TOP_K = 3
+"""Classes that are printed for an image that has one of them."""
+
+
 class Format(StrEnum):
     """How predictions are printed."""
 
@@ -26,7 +30,12 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders or archives of them.")],
     form: Annotated[Format, typer.Option("--format", help="How to print the predictions.")] = Format.TABLE,
-    top_k: Annotated[int, typer.Option(help="Classes to give for each image.", min=1)] = 3,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Classes to give for each image; 3, or those above their thresholds with several labels.", min=1
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images predicted at once.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -37,6 +46,8 @@ def predict(
 
     listed = list_images(images)
     predictor = Predictor.open(model, device=device)
+    if top_k is None and not predictor.spec.multi_label:
+        top_k = TOP_K
     stream = predictor.predict_stream(listed.read(), top_k=top_k, batch_size=batch_size)
     predictions = track(stream, total=len(listed), label="Predicting")
     printers = {Format.TABLE: _print_table, Format.JSON: _print_json, Format.CSV: _print_csv}
@@ -52,7 +63,7 @@ def _print_table(predictions: Iterator["Prediction"]) -> bool:
             print(f"{prediction.name}: {prediction.error}", file=sys.stderr)
             continue
         answer = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in prediction.guesses)
-        print(f"{prediction.name}  {answer}")
+        print(f"{prediction.name}  {answer or 'no label'}")
     return failed
 
 
@@ -69,7 +80,7 @@ def _print_json(predictions: Iterator["Prediction"]) -> bool:
 
 
 def _print_csv(predictions: Iterator["Prediction"]) -> bool:
-    """A row for each image and class; an image that can't be read has a row with its error."""
+    """A row for each image and class; an image without a label, or that can't be read, has one without a class."""
     failed = False
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "rank", "label", "probability", "error"])
@@ -77,6 +88,8 @@ def _print_csv(predictions: Iterator["Prediction"]) -> bool:
         failed |= prediction.error is not None
         if prediction.error is not None:
             writer.writerow([prediction.name, "", "", "", prediction.error])
+        elif not prediction.guesses:
+            writer.writerow([prediction.name, "", "", "", ""])
         for rank, guess in enumerate(prediction.guesses, 1):
             writer.writerow([prediction.name, rank, guess.label, f"{guess.probability:.6f}", ""])
     return failed

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from sightline.data.table import ImageTable, Split
     from sightline.evaluation.metrics import Evaluation
+    from sightline.evaluation.multilabel import MultiLabelEvaluation
+
+_LABEL_FIGURES = ("mean_average_precision", "micro_f1", "macro_f1", "exact_match", "hamming_loss")
 
 BATCH_SIZE = 128
 """Images in a batch; the answer doesn't depend on it."""
@@ -29,8 +33,8 @@ def evaluate(
     split: "Split | None" = None,
     device: str = "auto",
     num_workers: int = 2,
-) -> "Evaluation":
-    """Measure a model on its stored split, or on other data with the same classes.
+) -> "Evaluation | MultiLabelEvaluation":
+    """Measure a model on its stored split, or on other data with the same classes; by its task the one or the other.
 
     `split` is val or test, test if left out: of the images the model was trained with, or of `data` where that has
     splits. Data without splits is taken whole. Figures on the model's own split are written into its folder.
@@ -45,7 +49,7 @@ def evaluate(
 
     from sightline.data.prepare import readable_table
 
-    table = readable_table(data)
+    table = readable_table(data, label_separator=_separator(folder))
     _check_classes(table, folder)
     wanted = None if split is None and None in table.splits else split or "test"
     chosen = [index for index, name in enumerate(table.splits) if name == wanted]
@@ -61,34 +65,41 @@ def evaluate_images(
     *,
     device: str = "auto",
     num_workers: int = 2,
-) -> tuple["Evaluation", "Tensor"]:
+) -> tuple["Evaluation | MultiLabelEvaluation", "Tensor"]:
     """The Evaluation of the table's images at `indices`, and their logits (N, K)."""
-    import numpy as np
-
     from sightline.data.loader import Batches, Pixels, in_order
     from sightline.evaluation.metrics import evaluate_logits
+    from sightline.evaluation.multilabel import evaluate_labels
     from sightline.prediction import collect_logits, pick_device
 
     spec = folder.spec
-    number = {name: index for index, name in enumerate(spec.classes)}
-    targets = np.array([number.get(label, -1) for label in table.labels], dtype=np.int64)
+    targets = table.numbered(spec.classes)
     pixels = Pixels(table, spec.preprocess, canvas=False)
     batches = Batches(pixels, in_order(indices, BATCH_SIZE), targets, len(spec.classes), num_workers)
     chosen = pick_device(device)
     logits = collect_logits(folder.model().to(chosen), batches, spec.preprocess, device=chosen)
-    evaluation = evaluate_logits(
-        logits.numpy(),
-        targets[indices],
-        spec.classes,
-        temperature=spec.calibration.temperature,
-        paths=[table.paths[index] for index in indices],
-    )
-    return evaluation, logits
+    given, truth, paths = logits.numpy(), targets[indices], [table.paths[index] for index in indices]
+    temperature = spec.calibration.temperature
+    if spec.thresholds is None:
+        return evaluate_logits(given, truth, spec.classes, temperature=temperature, paths=paths), logits
+    thresholds = spec.thresholds.values
+    labels = evaluate_labels(given, truth, spec.classes, thresholds=thresholds, temperature=temperature, paths=paths)
+    return labels, logits
 
 
-def key_figures(evaluation: "Evaluation") -> dict[str, object]:
+def key_figures(evaluation: "Evaluation | MultiLabelEvaluation") -> dict[str, object]:
     """The few figures that model.json keeps: accuracy with its interval, and how good the probabilities are."""
-    accuracy, calibrated = evaluation.accuracy, evaluation.calibrated
+    from sightline.evaluation.metrics import Evaluation
+
+    calibrated = evaluation.calibrated
+    if not isinstance(evaluation, Evaluation):
+        return {
+            "num_images": evaluation.num_images,
+            **{name: asdict(getattr(evaluation, name)) for name in _LABEL_FIGURES},
+            "log_loss": calibrated.log_loss,
+            "calibration_error": calibrated.calibration_error,
+        }
+    accuracy = evaluation.accuracy
     return {
         "num_images": evaluation.num_images,
         "accuracy": {"value": accuracy.value, "low": accuracy.low, "high": accuracy.high},
@@ -98,20 +109,24 @@ def key_figures(evaluation: "Evaluation") -> dict[str, object]:
     }
 
 
-def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | None":
+def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | MultiLabelEvaluation | None":
     """What was measured on the model's own split; None where nothing was. Raises ModelError for a damaged file."""
     from sightline.evaluation.metrics import Evaluation
+    from sightline.evaluation.multilabel import MultiLabelEvaluation
 
+    kind = MultiLabelEvaluation if folder.spec.multi_label else Evaluation
     path = folder.path / "evaluation" / f"{split}.json"
     if not path.exists():
         return None
     try:
-        return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return kind.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(path)!r} can't be read: {error}.") from error
 
 
-def _evaluate_stored(folder: ModelFolder, split: "Split", *, device: str, num_workers: int) -> "Evaluation":
+def _evaluate_stored(
+    folder: ModelFolder, split: "Split", *, device: str, num_workers: int
+) -> "Evaluation | MultiLabelEvaluation":
     from sightline.data.inspection import inspect
     from sightline.data.scan import scan
     from sightline.data.split import Splits
@@ -120,7 +135,7 @@ def _evaluate_stored(folder: ModelFolder, split: "Split", *, device: str, num_wo
         stored = json.loads((folder.path / "splits.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(folder.path)!r} has no splits.json that can be read; name the DATA to use.") from error
-    table = scan(folder.spec.provenance.data["location"])
+    table = scan(folder.spec.provenance.data["location"], label_separator=_separator(folder))
     splits = Splits.from_json(stored, table)
     if splits.contents(table, inspect(table))[split] != stored.get("contents", {}).get(split):
         raise DataError(
@@ -138,14 +153,35 @@ def _evaluate_stored(folder: ModelFolder, split: "Split", *, device: str, num_wo
 
 def _prediction_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
     """CSV: each image with its class, the class it was taken for, and how probable that was; for paired tests."""
-    classes, temperature = folder.spec.classes, folder.spec.calibration.temperature
-    confidence, predicted = (logits / temperature).softmax(1).max(1)
+    if folder.spec.multi_label:
+        return _label_rows(folder, table, indices, logits)
+    classes = folder.spec.classes
+    confidence, predicted = folder.spec.probabilities(logits).max(1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "target", "predicted", "probability"])
     for index, number, value in zip(indices.tolist(), predicted.tolist(), confidence.tolist(), strict=True):
         writer.writerow([table.paths[index], table.labels[index], classes[number], f"{value:.6f}"])
     return text.getvalue()
+
+
+def _label_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
+    """CSV: each image with its labels, those it was given, and the probability of every class."""
+    spec, separator = folder.spec, _separator(folder) or ""
+    assert spec.thresholds is not None  # of the task multi_label
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "target", "predicted", *(f"probability of {name}" for name in spec.classes)])
+    for index, values in zip(indices.tolist(), spec.probabilities(logits.double()).tolist(), strict=True):
+        answers = zip(spec.classes, values, spec.thresholds.values, strict=True)
+        given = separator.join(name for name, value, threshold in answers if value >= threshold)
+        writer.writerow([table.paths[index], table.labels[index], given, *(f"{value:.6f}" for value in values)])
+    return text.getvalue()
+
+
+def _separator(folder: ModelFolder) -> str | None:
+    """What parts the labels of an image in the lists that the model knows; None for one label an image."""
+    return folder.spec.provenance.data.get("label_separator") if folder.spec.multi_label else None
 
 
 def _check_classes(table: "ImageTable", folder: ModelFolder) -> None:

@@ -3,16 +3,18 @@
 Source: On Calibration of Modern Neural Networks (Guo et al., 2017), https://arxiv.org/abs/1706.04599
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
-from scipy.special import softmax
+from scipy.special import expit, softmax
 
 from sightline.evaluation.intervals import Interval, wilson
-from sightline.evaluation.scores import Logits, Targets, blocks, check
+from sightline.evaluation.scores import Logits, Targets, blocks, check, check_finite
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures outside are no calibration: 0.05 turns any lead into certainty, 20 makes every class equally likely."""
@@ -43,13 +45,29 @@ def fit_temperature(logits: Logits, targets: Targets) -> float:
     check(logits, targets)
     if (logits.argmax(axis=1) == targets).all():
         return 1.0
+    return _temperature_at_the_bottom(partial(_slope, logits=logits, targets=targets))
+
+
+def fit_binary_temperature(logits: Logits, targets: NDArray[np.int64]) -> float:
+    """The same for images with several labels: sigmoid(logits / T) and targets (N, K) 0 or 1.
+
+    It is 1 when every answer is right at a probability of 0.5. Raises ModelError when a logit is no number.
+    """
+    check_finite(logits)
+    if ((logits > 0) == targets).all():
+        return 1.0
+    return _temperature_at_the_bottom(partial(_binary_slope, logits=logits, targets=targets))
+
+
+def _temperature_at_the_bottom(slope: Callable[[float], float]) -> float:
+    """T where the log loss is lowest, from its slope by 1 / T."""
     # The log loss is convex in 1 / T, so its slope crosses 0 once at most, from below.
     least, most = 1 / HOTTEST, 1 / COLDEST
-    if _slope(most, logits, targets) <= 0:
+    if slope(most) <= 0:
         return COLDEST
-    if _slope(least, logits, targets) >= 0:
+    if slope(least) >= 0:
         return HOTTEST
-    return 1 / cast(float, brentq(_slope, least, most, args=(logits, targets), xtol=1e-9))
+    return 1 / cast(float, brentq(slope, least, most, xtol=1e-9))
 
 
 def reliability(
@@ -104,3 +122,12 @@ def _slope(inverse: float, logits: Logits, targets: Targets) -> float:
         expected = (softmax(part * inverse, axis=1) * part).sum(axis=1)  # (B,)
         total += float((expected - part[np.arange(len(part)), targets[rows]]).sum())
     return total / len(targets)
+
+
+def _binary_slope(inverse: float, logits: Logits, targets: NDArray[np.int64]) -> float:
+    """The derivative of the mean binary log loss by 1 / T."""
+    total = 0.0
+    for rows in blocks(*logits.shape):
+        part = logits[rows].astype(np.float64)  # (B, K)
+        total += float(((expit(part * inverse) - targets[rows]) * part).sum())
+    return total / targets.size

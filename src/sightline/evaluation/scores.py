@@ -59,10 +59,15 @@ def check(logits: Logits, targets: Targets) -> None:
         raise DataError("There are no images to evaluate.")
     if targets.min() < 0 or targets.max() >= logits.shape[1]:
         raise ValueError(f"Targets must be 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}.")
+    check_finite(logits)
+
+
+def check_finite(logits: Logits) -> None:
+    """Raise ModelError when a logit is infinite or no number."""
     broken = int((~np.isfinite(logits).all(axis=1)).sum())
     if broken:
         raise ModelError(
-            f"The network's output is infinite or not a number for {broken} of {len(targets)} images. "
+            f"The network's output is infinite or not a number for {broken} of {len(logits)} images. "
             "Its weights have diverged: train again with a lower optim.lr, or set optim.clip_norm."
         )
 

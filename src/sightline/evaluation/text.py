@@ -3,6 +3,7 @@
 from rich.cells import cell_len
 
 from sightline.evaluation.metrics import Averages, Evaluation
+from sightline.evaluation.multilabel import MultiLabelEvaluation
 
 _COLUMNS = ("precision", "recall", "f1-score", "support")
 _WIDTH = 10
@@ -24,6 +25,27 @@ def classification_report(evaluation: Evaluation) -> str:
     lines += ["", _pad("accuracy", width) + " " * 2 * _WIDTH + _cell(evaluation.accuracy.value) + f"{total:>{_WIDTH}}"]
     lines.append(_average_line("macro avg", width, evaluation.macro, total))
     lines.append(_average_line("weighted avg", width, evaluation.weighted, total))
+    return "\n".join(lines) + "\n"
+
+
+def label_report(evaluation: MultiLabelEvaluation) -> str:
+    """Average precision, threshold, precision, recall, F1 and support of each class, then the two averages.
+
+    A class without images shows dashes and takes no part in the averages.
+    """
+    names = [shorten(figures.name, _LONGEST_NAME) for figures in evaluation.classes]
+    width = max(map(cell_len, [*names, "macro avg"]))
+    columns = ("avg prec", "threshold", *_COLUMNS)
+    lines = [" " * width + "".join(f"{column:>{_WIDTH}}" for column in columns), ""]
+    for name, figures in zip(names, evaluation.classes, strict=True):
+        ranked = figures.average_precision.value if figures.average_precision else None
+        recall = figures.recall.value if figures.recall else None
+        cells = (ranked, figures.threshold, figures.precision, recall, figures.f1)
+        lines.append(_line(name, width, cells, figures.support))
+    total = sum(figures.support for figures in evaluation.classes)
+    ranked, macro, micro = evaluation.mean_average_precision.value, evaluation.macro, evaluation.micro
+    lines += ["", _line("micro avg", width, (None, None, micro.precision, micro.recall, micro.f1), total)]
+    lines.append(_line("macro avg", width, (ranked, None, macro.precision, macro.recall, macro.f1), total))
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,6 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,24 +15,27 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from sightline.checkpointing import checkpoint_activations
-from sightline.data.loader import Batches, Pixels, TrainingOrder, in_order
+from sightline.data.loader import Batches, Pixels, in_order
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.evaluation import BATCH_SIZE, evaluate
-from sightline.evaluation.calibration import fit_temperature
-from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
-from sightline.models import Classifier, create_model, fit_note
+from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
+from sightline.models import Classifier, fit_note
 from sightline.prediction import collect_logits, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fit import check_precision, fit
-from sightline.training.labels import balance, build_loss
+from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
+from sightline.training.labels import build_loss
+from sightline.training.order import training_order
+from sightline.training.probe import fit_head
+from sightline.training.progressive import check_growth
 from sightline.training.run import Run
-from sightline.training.start import check_start, parent_of
+from sightline.training.start import check_start, parent_of, starting_network
 from sightline.training.task import ClassificationTask
 
 log = logging.getLogger("sightline")
@@ -45,7 +47,9 @@ def check_job(recipe: Recipe) -> None:
     """Raise what is wrong with the recipe on this machine, before any image is read."""
     check_precision(recipe.train, pick_device(recipe.train.device))
     with torch.device("meta"):
-        Freezing(architecture(recipe, num_classes=2).build(), recipe.finetune, recipe.epochs)
+        model = architecture(recipe, num_classes=2).build()
+        Freezing(model, recipe.finetune, recipe.epochs)
+    check_growth(recipe, model)
     check_start(recipe)
 
 
@@ -71,50 +75,56 @@ def run_job(
     *,
     measure: Sequence[Split],
 ) -> ModelFolder:
-    """Train, keep the best weights, calibrate, write the model folder, and measure it on the splits `measure`."""
+    """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
     device = pick_device(recipe.train.device)
     table, splits = prepared.table, prepared.splits
     network = architecture(recipe, len(table.classes))
     seed_torch(recipe.seed, "weights")
-    model = create_model(**asdict(network), pretrained=recipe.model.pretrained)
-    order = TrainingOrder(
-        splits.train,
-        recipe.batch_size,
-        recipe.seed,
-        recipe.epochs,
-        balance=balance(recipe.data, table, splits.train),
-    )
+    model = starting_network(recipe, network, table.classes)
+    order = training_order(recipe, table, splits.train)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     if recipe.train.checkpoint_activations:
         checkpoint_activations(model)
     _announce(recipe, prepared, model, device)
-    for note in () if model.start is None else model.start.notes:
+    for note in (*(model.start.notes if model.start is not None else ()), *task.freezing.plan()):
         log.info(note)
     preprocess = recipe.data.preprocess()
     num_workers = recipe.data.num_workers
     training = Batches(Pixels(table, preprocess, canvas=True), order, table.targets, len(table.classes), num_workers)
     validation = _in_order(prepared, recipe, splits.val)
-    run = Run(folder, task, validation, prepared.fingerprint)
-    if not fit(run, training, device, checkpoint):
-        log.info(f"Stopped. `--resume` goes on from {run.last}.")
-        raise KeyboardInterrupt
-    model.load_state_dict(load_file(run.kept))
-    if recipe.train.select == "best":
-        log.info(f"Kept the weights of epoch {run.journal.best_epoch}, with the lowest validation loss.")
+    if recipe.finetune.probe:
+        fit_head(model, recipe, prepared, device)
+    else:
+        run = Run(folder, task, training, validation, prepared.fingerprint)
+        _run_through(run, training, device, checkpoint)
     logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
-    temperature = fit_temperature(logits.numpy(), table.targets[splits.val])
+    calibration, thresholds = calibrate(logits, table.targets[splits.val], table.classes)
+    if thresholds is not None:
+        log.info(f"Thresholds chosen on {thresholds.fitted_on}.")
     spec = ModelSpec(
         architecture=network,
         classes=table.classes,
         preprocess=preprocess,
-        calibration=Calibration(temperature=temperature, fitted_on=f"the validation split, {len(splits.val)} images"),
+        calibration=calibration,
         provenance=_provenance(prepared, device, parent=parent_of(recipe)),
+        task="multi_label" if table.multi_label else "single_label",
+        thresholds=thresholds,
     )
     written = ModelFolder.write(folder, spec, model.state_dict())
     for name in measure:
         evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
         written = ModelFolder.read(folder)  # with the figures of that split
     return written
+
+
+def _run_through(run: Run, training: Batches, device: torch.device, checkpoint: Checkpoint | None) -> None:
+    """Train to the recipe's end, and keep the weights it says. Raises KeyboardInterrupt when the user stopped it."""
+    if not fit(run, training, device, checkpoint):
+        log.info(f"Stopped. `--resume` goes on from {run.last}.")
+        raise KeyboardInterrupt
+    run.task.model.load_state_dict(load_file(run.kept))
+    for sentence in run.ending():
+        log.info(sentence)
 
 
 def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batches:
@@ -150,10 +160,11 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
         optimizer=recipe.optim.name,
         precision=recipe.train.precision,
     )
+    length = "a probe" if recipe.finetune.probe else counted(recipe.epochs, "epoch")
     log.info(
         f"{name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image, "
         f"about {memory.total / 1e6:,.0f} MB in training beside the libraries' own; "
-        f"{counted(recipe.epochs, 'epoch')} on {device.type}, {recipe.train.precision}."
+        f"{length} on {device.type}, {recipe.train.precision}."
     )
 
 
@@ -168,6 +179,7 @@ def _provenance(prepared: Prepared, device: torch.device, parent: str | None) ->
             "location": table.source.location,
             "fingerprint": prepared.fingerprint,
             "images": {name: len(places) for name, places in splits.named().items()},
+            **({} if table.separator is None else {"label_separator": table.separator}),
         },
         parent=parent,
         versions=versions | {"python": platform.python_version(), "device": f"{device.type} {machine}"},
