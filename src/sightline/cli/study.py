@@ -77,7 +77,7 @@ def _plan(
     if not factors:
         raise RecipeError("Nothing to vary. Pass --vary name=value,value, or --study with a shipped study's name.")
     return Study(
-        question=f"What do {' and '.join(factor.name for factor in factors)} change?",
+        question=f"What does varying {' and '.join(factor.name for factor in factors)} change?",
         recipe=override(find_recipe(recipe or DEFAULT), settings),
         factors=tuple(factors),
         repeats=3 if repeats is None else repeats,

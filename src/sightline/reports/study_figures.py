@@ -25,7 +25,7 @@ def dots(arms: Arms, figure_name: str) -> Markup:
     """A line for each arm: its runs as rings, their mean as a dot, the baseline's mean as a dashed line."""
     ended = [arm for arm in arms if arm["mean"] is not None]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.2, 0.9 + 0.34 * len(ended)), layout="constrained")
+        figure = Figure(figsize=(4.6, 0.9 + 0.3 * len(ended)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(ended[0]["mean"], color=MUTED, linewidth=0.9, linestyle="--")
         for row, arm in enumerate(ended):
