@@ -18,7 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.errors import ModelError, unknown_name
 
-OPTIMIZER_STATES = {"sgd": 1, "adam": 2, "adamw": 2}
+OPTIMIZER_STATES = {
+    "sgd": 1,
+    "adam": 2,
+    "adamw": 2,
+    "nadam": 2,
+    "radam": 2,
+    "rmsprop": 1,
+    "adagrad": 1,
+    "lamb": 2,
+    "lion": 1,
+    "muon": 1,
+    "schedulefree_adamw": 2,
+}
 """Tensors of a parameter's size that an optimiser keeps for it: momentum, or the two running means."""
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

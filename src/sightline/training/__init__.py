@@ -68,7 +68,7 @@ def resume(
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
     """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
-    short = replace(recipe, epochs=1, optim=replace(recipe.optim, warmup_epochs=0))
+    short = replace(recipe, epochs=1, optim=recipe.optim.constant())
     with tempfile.TemporaryDirectory() as folder:
         _start(short, data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 

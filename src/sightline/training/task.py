@@ -16,8 +16,9 @@ from sightline.randomness import Draws, seed_torch
 from sightline.recipe import Recipe
 from sightline.training.losses import Loss
 from sightline.training.freezing import Freezing
-from sightline.training.optimizers import build_optimizer
-from sightline.training.schedules import learning_rate
+from sightline.training.clipping import clip_gradients
+from sightline.training.optimizers import build_optimizer, set_rates
+from sightline.training.schedules import learning_rate, momentum
 
 
 @dataclass(kw_only=True)
@@ -44,18 +45,27 @@ class ClassificationTask(lightning.LightningModule):
         self.batches_per_epoch = batches_per_epoch
         self.num_batches = recipe.epochs * batches_per_epoch
         self.progress = Progress()
+        self.validation_losses: list[float] = []
+        """Of the looks so far, for the schedule that follows them."""
+        self.rate = recipe.optim.lr
+        """The schedule's learning rate at the last batch."""
         self.freezing = Freezing(model, recipe.finetune, recipe.epochs)
         self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
     def at_update(self) -> bool:
         """Whether the last batch's gradients have gone into the weights: between two of them nothing can be saved."""
-        return self.progress.position % self.recipe.optim.accumulate == 0 or self.progress.position == self.num_batches
+        return self.progress.position % self.recipe.accumulate == 0 or self.progress.position == self.num_batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The recipe's optimiser, for every parameter that will ever train."""
         self.freezing.release()
-        return build_optimizer(self.model, self.recipe.optim)
+        return build_optimizer(self.model, self.recipe.optim, unscales=self.recipe.train.precision == "fp16")
+
+    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
+        """Clip as the recipe says, before each update: Lightning has accumulated and unscaled the gradients by then."""
+        del optimizer
+        clip_gradients(self.model, self.recipe.optim)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move images and targets; the samples' numbers stay on the CPU, where draws are made."""
@@ -69,16 +79,18 @@ class ClassificationTask(lightning.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the update this batch belongs to, and which parameters train in it."""
         del batch, batch_idx
-        accumulate = self.recipe.optim.accumulate
-        self.freezing.apply(self.progress.position // accumulate * accumulate // self.batches_per_epoch)
-        rate = learning_rate(
-            self.recipe.optim,
+        accumulate = self.recipe.accumulate
+        epoch = self.progress.position // accumulate * accumulate // self.batches_per_epoch
+        self.freezing.apply(epoch)
+        place = (
             self.progress.position // accumulate,
             -(-self.num_batches // accumulate),
             self.batches_per_epoch / accumulate,
         )
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
+        constant = self.recipe.train.swa_rate(epoch, self.recipe.epochs)
+        self.rate = constant or learning_rate(self.recipe.optim, *place, self.validation_losses)
+        moved = momentum(self.recipe.optim, self.recipe.optim.highest_momentum, *place)
+        set_rates(self.trainer.optimizers[0], self.recipe.optim, self.rate, moved)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of uint8 pixels (B, 3, H, W), scaled for the mean over the accumulated batches."""
@@ -107,7 +119,7 @@ class ClassificationTask(lightning.LightningModule):
 
     def _window_weight(self, position: int) -> float:
         """Lightning divides each loss by `accumulate`; the run's last window may hold fewer batches than that."""
-        accumulate = self.recipe.optim.accumulate
+        accumulate = self.recipe.accumulate
         window = min(accumulate, self.num_batches - position // accumulate * accumulate)
         return accumulate / window
 
