@@ -16,6 +16,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, such as optim.lr=3e-4; may be repeated.")
     ] = None,
+    origin: Annotated[
+        Path | None, typer.Option("--from", help="Go on from a model folder: its recipe and its weights.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The model folder to write; runs/<data> if left out.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
     seed: Annotated[int | None, typer.Option(help="The same as --set seed=N.")] = None,
@@ -27,11 +30,17 @@ def train(
     from sightline.cli.report import print_report
     from sightline.recipe_text import override
     from sightline.recipes import find_recipe
+    from sightline.training.start import recipe_from
 
     say()
     shortcuts = [f"seed={seed}"] * (seed is not None) + ["train.deterministic=true"] * deterministic
     folder = out or training.unfinished_run(data) if resume else out
-    kept = training.stored_recipe(folder) if resume and folder and not recipe else find_recipe(recipe or DEFAULT)
+    if origin is not None:
+        kept = recipe_from(origin, find_recipe(recipe) if recipe else None, resuming=resume, settings=settings or ())
+    elif resume and folder and not recipe:
+        kept = training.stored_recipe(folder)
+    else:
+        kept = find_recipe(recipe or DEFAULT)
     choice = override(kept, [*(settings or []), *shortcuts])
     if dev_run:
         training.fast_dev_run(choice, data)

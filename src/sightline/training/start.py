@@ -60,11 +60,18 @@ def parent_folder(source: str) -> ModelFolder | None:
     return ModelFolder.read(path) if (path / "model.json").exists() else None
 
 
-def recipe_from(folder: Path, recipe: Recipe | None = None) -> Recipe:
+def recipe_from(
+    folder: Path, recipe: Recipe | None = None, *, settings: Sequence[str] = (), resuming: bool = False
+) -> Recipe:
     """The recipe that goes on from a model folder: its own, or the one given, with `model.pretrained` set.
 
-    Raises ModelError when there is no model folder, or it holds no recipe and none is given.
+    `settings` are those that will be applied to it. Raises ModelError when there is no model folder, or it holds no
+    recipe and none is given, and RecipeError when a setting names other weights or a run is resumed, which has its own.
     """
+    if resuming:
+        raise RecipeError("--from begins a run and --resume goes on with one that has its weights: leave --from out.")
+    if any(setting.partition("=")[0].strip() == "model.pretrained" for setting in settings):
+        raise RecipeError("--from and --set model.pretrained both name the weights to start from. Remove one of them.")
     ModelFolder.read(folder)
     if recipe is None:
         try:
