@@ -6,7 +6,7 @@ from typing import get_type_hints
 import pytest
 
 from sightline import catalog
-from sightline.augmentations.crop import Crop
+from sightline.augmentations import augmentation_class
 from sightline.augmentations.flip import Flip
 from sightline.errors import RecipeError
 from sightline.recipe import DataConfig, OptimConfig, Recipe
@@ -27,7 +27,8 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_setting_can_be_named_by_set() -> None:
     """A setting that --set could not reach would be settable from Python alone."""
-    recipe = Recipe(augment=(Crop(), Flip()))
+    entries = [augmentation_class(name)() for name in catalog.names("sightline.augmentations")]
+    recipe = Recipe(augment=tuple(entries))
     for name, default, _ in explain():
         if default and name != "augment":
             assert override(recipe, [f"{name}={default}"]) == recipe, name

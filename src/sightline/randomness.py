@@ -66,3 +66,19 @@ class Draws:
     def integers(self, operation: str, high: int, count: int = 1) -> Tensor:
         """(B, count) int64 in 0 to high - 1, on the CPU."""
         return (self.uniform(operation, count).double() * high).long()
+
+    def seeds(self, operation: str) -> list[int]:
+        """A number from 0 to 2**48 - 1 for each sample: the seed of a generator for what takes many draws."""
+        halves = self.integers(operation, 2**24, 2).tolist()
+        return [high * 2**24 + low for high, low in halves]
+
+    def partners(self, operation: str) -> Tensor:
+        """(B,) int64, on the CPU: a permutation of the batch, in which no row is its own partner (but in a batch of 1).
+
+        The samples are put in a random order and each is given the next. So who is whose partner depends on
+        the seed, the epoch and which samples the batch holds, not on where in it they stand.
+        """
+        order = self.uniform(operation)[:, 0].argsort(stable=True)
+        partners = torch.empty_like(order)
+        partners[order] = order.roll(-1)
+        return partners

@@ -4,13 +4,15 @@ An entry is a frozen dataclass whose fields are its settings. It draws from `Dra
 augmentation depends on the seed, the epoch and the image, never on its neighbours or on history.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
 
 from sightline import catalog
 from sightline.errors import RecipeError, unknown_name
+from sightline.operations import centre_window
 from sightline.randomness import Draws
 
 
@@ -21,7 +23,7 @@ class Batch:
     images: Tensor
     """(B, 3, H, W) uint8, or float32 on the scale 0 to 255; not normalised yet."""
     targets: Tensor
-    """(B, K) float32 whose rows sum to 1."""
+    """(B, K) float32, 0 to 1: rows sum to 1 where an image has one label, and have any sum where it has several."""
     samples: Tensor
     """(B,) int64: each image's number in the data set, on the CPU."""
 
@@ -33,6 +35,33 @@ class Augmentation(Protocol):
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """The augmented batch. `image_size` is the side the network sees, in pixels."""
         ...
+
+
+class Mixing:
+    """Marks the augmentations whose result depends on the other images of the batch too."""
+
+
+def augment(batch: Batch, augmentations: Sequence[Augmentation], draws: Draws, image_size: int) -> Batch:
+    """What a network trains on: canvases (B, 3, H, W) after every augmentation, in this order.
+
+    Images that are still larger than `image_size` are cut to the window that evaluation sees. They are (B, 3,
+    image_size, image_size) then, or smaller where an augmentation makes them so.
+    """
+    for augmentation in augmentations:
+        batch = augmentation(batch, draws, image_size)
+    return replace(batch, images=centre_window(batch.images, image_size))
+
+
+def within(name: str, value: float, low: float, high: float) -> None:
+    """Raise RecipeError, by the setting's dotted name, unless the value is `low` to `high`."""
+    if not low <= value <= high:
+        raise RecipeError(f"{name} must be {low:g} to {high:g}, got {value:g}.")
+
+
+def ordered(name: str, values: tuple[float, float], low: float, high: float) -> None:
+    """Raise RecipeError unless the two values are `low` to `high`, the smaller first."""
+    if not low <= values[0] <= values[1] <= high:
+        raise RecipeError(f"{name} must be two values from {low:g} to {high:g}, the smaller first, got {list(values)}.")
 
 
 def augmentation_class(name: str) -> type[Augmentation]:

@@ -151,11 +151,13 @@ class TrainingOrder:
     """Batches that a run which is being resumed has done."""
     balance: NDArray[np.int64] | None = None
     """(len(indices),) class numbers, to make every class come equally often; None takes each image once."""
+    repeats: int = 1
+    """How often a batch holds each of its images, as samples of their own; it divides batch_size."""
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches in one epoch."""
-        return -(-len(self.indices) // self.batch_size)
+        return -(-len(self.indices) // (self.batch_size // self.repeats))
 
     def __len__(self) -> int:
         return self.epochs * self.batches_per_epoch - self.start
@@ -165,8 +167,14 @@ class TrainingOrder:
         for epoch in range(first_epoch, self.epochs):
             shuffled = self._images(epoch)[permutation(len(self.indices), self.seed, epoch, "order")]
             for part in np.array_split(shuffled, self.batches_per_epoch)[skipped:]:
-                yield part.tolist()
+                yield self._repeated(part).tolist()
             skipped = 0
+
+    def _repeated(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Each sample `repeats` times, as further appearances of its image."""
+        appearance, image = np.divmod(samples, APPEARANCE)
+        copies = [image + APPEARANCE * (appearance * self.repeats + copy) for copy in range(self.repeats)]
+        return np.concatenate(copies)
 
     def _images(self, epoch: int) -> NDArray[np.int64]:
         """The samples' numbers of an epoch, as many as there are images."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sightline.augmentations import Augmentation
 from sightline.errors import RecipeError
+from sightline.recipe.augment import check_augment
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig
 from sightline.recipe.finetune import FineTuneConfig
@@ -42,10 +43,13 @@ class Recipe:
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
         check_labels(self.loss, self.data)
+        check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None
         self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)
         self.optim.check_epochs(self.epochs)
+        self.train.swa_first_epoch(self.epochs)
         self.optim.batches_per_update(self.batch_size)
+        self.optim.check_average(self.train.ema_decay, self.train.swa_start)
 
     @property
     def accumulate(self) -> int:

@@ -37,6 +37,9 @@ class DataConfig:
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     """The images of an epoch: each once; or every class equally often, in as many images, so that those of small
     classes repeat and not all of large classes come."""
+    repeats: int = 1
+    """How often a batch holds each of its images, augmented differently (repeated augmentation). It divides batch_size,
+    which counts them all, so that an epoch takes this many times as long. Berman et al. (2019) have 3."""
     on_unreadable: Literal["error", "leave_out"] = "error"
     """What happens when images can't be read: stop with their list, or leave them out and list them."""
     num_workers: int = 2
@@ -47,6 +50,7 @@ class DataConfig:
         at_least("data.resize", self.resize or 1, 1, most=LARGEST_SIDE)
         if self.max_train_images is not None:
             at_least("data.max_train_images", self.max_train_images, 1)
+        at_least("data.repeats", self.repeats, 1, most=1000)
         at_least("data.num_workers", self.num_workers, 0)
         if self.label_separator == "":
             raise RecipeError(

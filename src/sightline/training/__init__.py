@@ -16,6 +16,7 @@ from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.files import claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
+from sightline.recipe.augment import at_full_size
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
 from sightline.recipes import find_recipe
 
@@ -68,7 +69,11 @@ def resume(
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
     """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
-    short = replace(recipe, epochs=1, optim=recipe.optim.constant())
+    at_once = replace(recipe.finetune, head_epochs=0, unfreeze_every=None)
+    augment = at_full_size(recipe.augment)
+    train = replace(recipe.train, swa_start=None, swa_lr=None)  # one epoch has nothing to average
+    optim = recipe.optim.constant()
+    short = replace(recipe, epochs=1, optim=optim, finetune=at_once, augment=augment, train=train)
     with tempfile.TemporaryDirectory() as folder:
         _start(short, data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 

@@ -160,6 +160,11 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
         optimizer=recipe.optim.name,
         precision=recipe.train.precision,
     )
+    if recipe.optim.target_batch is not None:
+        log.info(
+            f"optim.target_batch {recipe.optim.target_batch}: each update averages the gradients of "
+            f"{counted(recipe.accumulate, 'batch', 'batches')} of {recipe.batch_size} images."
+        )
     length = "a probe" if recipe.finetune.probe else counted(recipe.epochs, "epoch")
     log.info(
         f"{name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image, "

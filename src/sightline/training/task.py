@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from sightline.augmentations import Batch
+from sightline.augmentations import Batch, augment
 from sightline.errors import SightlineError
 from sightline.models import Classifier
 from sightline.preprocess import Preprocess
@@ -107,15 +107,9 @@ class ClassificationTask(lightning.LightningModule):
         return loss * self._window_weight(position)
 
     def augment(self, batch: Batch, epoch: int) -> Batch:
-        """Images (B, 3, H, W) -> (B, 3, image_size, image_size), augmented as the recipe says."""
+        """Canvases (B, 3, resize, resize) -> images that the network trains on, augmented as the recipe says."""
         draws = Draws(self.recipe.seed, epoch, batch.samples)
-        for augmentation in self.recipe.augment:
-            batch = augmentation(batch, draws, self.preprocess.image_size)
-        size = self.preprocess.image_size
-        if batch.images.shape[2] != size:  # no augmentation cropped: the window that evaluation sees
-            start = self.preprocess.margin
-            batch = replace(batch, images=batch.images[:, :, start : start + size, start : start + size])
-        return batch
+        return augment(batch, self.recipe.augment, draws, self.preprocess.image_size)
 
     def _window_weight(self, position: int) -> float:
         """Lightning divides each loss by `accumulate`; the run's last window may hold fewer batches than that."""

@@ -1,0 +1,33 @@
+"""Greyscale: some images lose their colours.
+
+Source: A Simple Framework for Contrastive Learning of Visual Representations (Chen et al., 2020), appendix A.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sightline.augmentations import Batch, within
+from sightline.operations import like
+from sightline.operations.colour import grey
+from sightline.randomness import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grayscale:
+    """Turn images grey; they keep three channels."""
+
+    probability: float = 0.2
+    """How often, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        within("augment.grayscale.probability", self.probability, 0, 1)
+
+    def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
+        """Shapes stay: images (B, 3, H, W), targets (B, K)."""
+        chosen = (draws.uniform("grayscale") < self.probability).to(batch.images.device)  # (B, 1)
+        greys = like(grey(batch.images.float()), batch.images)
+        return replace(batch, images=torch.where(chosen[:, :, None, None], greys, batch.images))
+
+
+ENTRY = Grayscale

@@ -1,0 +1,28 @@
+"""Vertical flip: every second image, upside down. For images without an up: from above, through a microscope."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from sightline.augmentations import Batch, within
+from sightline.randomness import Draws
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerticalFlip:
+    """Mirror images top to bottom."""
+
+    probability: float = 0.5
+    """How often an image is mirrored, 0 to 1."""
+
+    def __post_init__(self) -> None:
+        within("augment.vertical_flip.probability", self.probability, 0, 1)
+
+    def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
+        """Shapes stay: images (B, 3, H, W), targets (B, K)."""
+        mirrored = (draws.uniform("vertical_flip") < self.probability).to(batch.images.device)  # (B, 1)
+        images = torch.where(mirrored[:, :, None, None], batch.images.flip(2), batch.images)
+        return replace(batch, images=images)
+
+
+ENTRY = VerticalFlip

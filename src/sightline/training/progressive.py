@@ -1,0 +1,34 @@
+"""Whether a network can be trained on images that grow."""
+
+import torch
+
+from sightline.augmentations.resize_progressively import ResizeProgressively
+from sightline.errors import ModelError, RecipeError
+from sightline.models import Classifier
+from sightline.recipe import Recipe
+
+
+def check_growth(recipe: Recipe, model: Classifier) -> None:
+    """Raise RecipeError unless the network, on the meta device, takes every size that its images will have."""
+    image_size = recipe.data.image_size
+    for growth in recipe.augment:
+        if not isinstance(growth, ResizeProgressively):
+            continue
+        for size in growth.sizes(image_size):
+            reason = _refusal(model, size)
+            if reason:
+                raise RecipeError(
+                    f"{recipe.model.name!r} for images of {image_size} pixels can't be trained on images of {size}, as "
+                    f"augment.resize_progressively would have it ({reason}). Raise its start, or remove it."
+                )
+
+
+def _refusal(model: Classifier, size: int) -> str:
+    """Why images (2, 3, size, size) don't go through; "" if they do."""
+    try:
+        model.training_outputs(torch.empty(2, 3, size, size, device="meta"))
+    except ModelError as error:
+        return str(error).partition(". ")[0].rstrip(".")
+    except (AssertionError, RuntimeError, ValueError) as error:  # of torch's and timm's layers
+        return f"torch says: {str(error).splitlines()[0]}"
+    return ""

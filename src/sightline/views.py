@@ -1,0 +1,53 @@
+"""Test-time augmentation: a network's answer averaged over several views of an image.
+
+The views' logits are averaged, not their probabilities: calibration, thresholds and everything that starts from
+logits stays as it is. A temperature was fitted on single views, so that averaged probabilities are less well calibrated.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sightline.errors import RecipeError
+from sightline.preprocess import Preprocess
+
+TestTimeAugmentation = Literal["flip", "five_crop"]
+"""flip: the image and its mirror image. five_crop: the centre and the four corners of the resized image."""
+
+
+def needs_canvas(tta: TestTimeAugmentation | None) -> bool:
+    """Whether the views are cut from the canvas, not from the window that a network sees."""
+    return tta == "five_crop"
+
+
+def check_views(tta: TestTimeAugmentation | None, preprocess: Preprocess) -> None:
+    """Raise RecipeError where all views would be the same."""
+    if tta == "five_crop" and preprocess.resize == preprocess.image_size:
+        raise RecipeError(
+            f"--tta five_crop needs images resized to more than the {preprocess.image_size} pixels that the network sees; "
+            f"this model resizes them to {preprocess.resize}. Use --tta flip, or train with a larger data.resize."
+        )
+
+
+def averaged(
+    model: Callable[[Tensor], Tensor], pixels: Tensor, preprocess: Preprocess, tta: TestTimeAugmentation | None
+) -> Tensor:
+    """(B, K) logits of `model`, the mean over the views of `pixels`, which are (B, 3, H, W) uint8.
+
+    H and W are those of the canvas where `needs_canvas(tta)`, else the image size. Without `tta` there is one view.
+    """
+    rows = [model(preprocess.normalize(view)) for view in views(pixels, preprocess, tta)]
+    return rows[0] if len(rows) == 1 else torch.stack(rows).mean(0)
+
+
+def views(pixels: Tensor, preprocess: Preprocess, tta: TestTimeAugmentation | None) -> list[Tensor]:
+    """The views of pixels (B, 3, H, W), each (B, 3, image_size, image_size); the plain one first."""
+    if tta is None:
+        return [pixels]
+    if tta == "flip":
+        return [pixels, pixels.flip(3)]
+    size, far = preprocess.image_size, preprocess.resize - preprocess.image_size
+    corners = [(preprocess.margin, preprocess.margin), (0, 0), (0, far), (far, 0), (far, far)]
+    return [pixels[:, :, top : top + size, left : left + size] for top, left in corners]
