@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from sightline.data.table import Source
     from sightline.evaluation.metrics import Evaluation
+    from sightline.evaluation.multilabel import MultiLabelEvaluation
     from sightline.reports.report import PicturedMistake
 
 
@@ -45,6 +46,7 @@ def write_report(folder: ModelFolder) -> Path:
         val=read_evaluation(folder, "val"),
         history=list(_history(folder.path / "metrics.csv")),
         mistakes=_pictured(folder, test),
+        thresholds_fitted_on=folder.spec.thresholds.fitted_on if folder.spec.thresholds is not None else "",
         splits=_stored(folder.path / "splits.json").get("made", ()),
         audit=_stored(folder.path / "audit.json") or None,
         recipe=_text(folder.path / "recipe.yaml"),
@@ -61,13 +63,14 @@ def write_report(folder: ModelFolder) -> Path:
     return path
 
 
-def _pictured(folder: ModelFolder, evaluation: "Evaluation") -> list["PicturedMistake"]:
+def _pictured(folder: ModelFolder, evaluation: "Evaluation | MultiLabelEvaluation") -> list["PicturedMistake"]:
     """The worst mistakes, each with its image where that can still be read."""
     from sightline.data.scan import scan
     from sightline.reports.report import PicturedMistake
 
     try:
-        source = scan(folder.spec.provenance.data["location"]).source
+        data = folder.spec.provenance.data
+        source = scan(data["location"], label_separator=data.get("label_separator")).source
     except SightlineError:
         return [PicturedMistake(mistake=mistake, image=None) for mistake in evaluation.mistakes]
     return [PicturedMistake(mistake=mistake, image=_image(source, mistake.path)) for mistake in evaluation.mistakes]

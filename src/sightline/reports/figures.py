@@ -45,11 +45,14 @@ _SIZE = (3.9, 2.8)
 History = Sequence[Mapping[str, float | None]]
 
 
-def curves(history: History) -> list[Markup]:
-    """Loss, accuracy and learning rate by epoch; a chart is left out when fewer than two rows have its figures."""
+def curves(history: History, *, accuracy: str = "Accuracy") -> list[Markup]:
+    """Loss, accuracy and learning rate by epoch; a chart is left out when fewer than two rows have its figures.
+
+    `accuracy` names what the columns of that name hold.
+    """
     charts = (
         (("train_loss", "val_loss"), "Loss", False),
-        (("train_accuracy", "val_accuracy"), "Accuracy", True),
+        (("train_accuracy", "val_accuracy"), accuracy, True),
         (("lr",), "Learning rate", False),
     )
     return [
@@ -59,23 +62,27 @@ def curves(history: History) -> list[Markup]:
     ]
 
 
-def reliability_diagram(figures: ProbabilityFigures, *, name: str) -> Markup:
+def reliability_diagram(
+    figures: ProbabilityFigures, *, name: str, axes: tuple[str, str, str] = ("Confidence", "Accuracy", "Images")
+) -> Markup:
     """Accuracy against confidence with the gap between them, above the number of images in each bin.
 
-    `name` is the chart's own within the page.
+    `name` is the chart's own within the page; `axes` are the names of what is compared, and of what is counted.
     """
     bins = [part for part in figures.bins if part.count]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_SIZE[0], 3.6), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         _draw_gaps(upper, bins)
+        upper.set(ylabel=axes[1])
         lower.bar(*_columns(bins), width=1 / len(figures.bins), color=MUTED, edgecolor="none", align="edge")
-        lower.set(xlabel="Confidence", ylabel="Images", xlim=(0, 1))
+        lower.set(xlabel=axes[0], ylabel=axes[2], xlim=(0, 1))
         lower.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         lower.yaxis.set_major_locator(MaxNLocator(2, integer=True))
         figure.align_ylabels()
         error = f"{figures.calibration_error:.1%}"
-        return svg(figure, name, f"Reliability diagram: accuracy and confidence differ by {error} on average.")
+        words = f"{axes[1].lower()} and {axes[0].lower()}"
+        return svg(figure, name, f"Reliability diagram: {words} differ by {error} on average.")
 
 
 def _columns(bins: Sequence[ReliabilityBin]) -> tuple[list[float], list[int]]:
@@ -93,7 +100,7 @@ def _draw_gaps(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
         axes.hlines(part.confidence, part.low, part.high, color=WRONG, linewidth=1.4)
         axes.vlines((part.low + part.high) / 2, accuracy.low, accuracy.high, color=INK, linewidth=0.9)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle="--")
-    axes.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from sightline.evaluation.metrics import Evaluation
+from sightline.evaluation.multilabel import MultiLabelEvaluation
 from sightline.files import write_text
 from sightline.reports.audit import audit_tables
 from sightline.reports.confusion import MAX_TABLE_CLASSES, classes_a_dot, heat_map, table_rows
@@ -22,25 +24,51 @@ def write_report(path: Path, report: Report) -> None:
 def render(report: Report) -> str:
     """The page's text. Equal reports give equal pages."""
     evaluation = report.test
-    small = len(evaluation.classes) <= MAX_TABLE_CLASSES
+    labels = isinstance(evaluation, MultiLabelEvaluation)
+    axes = ("Probability", "Has the label", "Answers") if labels else ("Confidence", "Accuracy", "Images")
     temperature = evaluation.calibrated.temperature
     reliability = [(f"At the model's temperature, {temperature:.3g}", evaluation.calibrated, "calibrated")]
     if temperature != 1:
         reliability.insert(0, ("Before calibration, at temperature 1", evaluation.uncalibrated, "uncalibrated"))
-    return page_template("report.html.j2").render(
+    return page_template("multilabel.html.j2" if labels else "report.html.j2").render(
         report=report,
         test=evaluation,
         notices=notices(report),
-        charts=curves(report.history),
-        reliability=[(words, part, reliability_diagram(part, name=name)) for words, part, name in reliability],
-        matrix=table_rows(evaluation) if small else None,
-        heat_map=None if small else heat_map(evaluation),
-        classes_a_dot=classes_a_dot(evaluation),
-        pairs=evaluation.confused_pairs(12),
+        labels=labels,
+        measure="mean average precision" if labels else "accuracy",
+        charts=curves(report.history, accuracy="Mean average precision" if labels else "Accuracy"),
+        reliability=[
+            (words, part, reliability_diagram(part, name=name, axes=axes)) for words, part, name in reliability
+        ],
+        **(_labels(evaluation) if isinstance(evaluation, MultiLabelEvaluation) else _confusion(evaluation)),
         pictures=[(part.mistake, part.image and data_uri(part.image)) for part in report.mistakes],
         audit=audit_tables(report.audit) if report.audit else [],
         environment=tables(report.environment or {}),
     )
+
+
+def _confusion(evaluation: Evaluation) -> dict[str, object]:
+    """What the page of one label an image has of its own."""
+    small = len(evaluation.classes) <= MAX_TABLE_CLASSES
+    return {
+        "headline": evaluation.accuracy,
+        "matrix": table_rows(evaluation) if small else None,
+        "heat_map": None if small else heat_map(evaluation),
+        "classes_a_dot": classes_a_dot(evaluation),
+        "pairs": evaluation.confused_pairs(12),
+        "intervals": "Accuracies and recalls carry Wilson's 95% interval;",
+    }
+
+
+def _labels(evaluation: MultiLabelEvaluation) -> dict[str, object]:
+    """What the page of several labels an image has of its own."""
+    return {
+        "headline": f"mean average precision {evaluation.mean_average_precision}",
+        "intervals": (
+            "Average precisions, F1 and Hamming loss carry a 95% interval bootstrapped over the images, recalls and "
+            "the exact match Wilson's;"
+        ),
+    }
 
 
 def compact(number: float) -> str:

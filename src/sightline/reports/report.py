@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sightline.evaluation.metrics import Evaluation, Mistake
+from sightline.evaluation.multilabel import MultiLabelEvaluation, WrongAnswer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +24,7 @@ class ModelLine:
 class PicturedMistake:
     """A wrong prediction with its picture, RGB and upright; None when it could not be read again."""
 
-    mistake: Mistake
+    mistake: Mistake | WrongAnswer
     image: Image.Image | None
 
 
@@ -33,11 +34,11 @@ class Report:
 
     title: str
     model: ModelLine
-    test: Evaluation
+    test: Evaluation | MultiLabelEvaluation
     """The evaluation that the page is about."""
     evaluated_on: str = "the test split"
     """The images of `test`, in words that fit after "on"."""
-    val: Evaluation | None = None
+    val: Evaluation | MultiLabelEvaluation | None = None
     history: Sequence[Mapping[str, float | None]] = ()
     """A row for each epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds,
     images_per_second. Accuracies are 0 to 1; None where the epoch had no look at the validation split."""
@@ -45,6 +46,8 @@ class Report:
     """The most confident first."""
     warnings: Sequence[str] = ()
     """Sentences that must not be missed; those that follow from `test` and `audit` are added."""
+    thresholds_fitted_on: str = ""
+    """The images that decide where yes begins, in words; of images with several labels."""
     splits: Sequence[str] = ()
     """Sentences: how the images were divided."""
     audit: Mapping[str, object] | None = None
