@@ -5,7 +5,7 @@ from sightline.augmentations.flip import Flip
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 
 ENTRY = Recipe(
-    epochs=8,
+    epochs=6,
     batch_size=128,
     model=ModelConfig(name="resnet20"),
     data=DataConfig(

@@ -11,7 +11,7 @@ ENTRY = Study(
             name="model.activation",
             levels=tuple(
                 Level(label=name, settings=(f"model.activation={name}",))
-                for name in ("relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid")
+                for name in ("relu", "gelu", "silu", "tanh", "sigmoid")
             ),
         ),
     ),

@@ -16,7 +16,6 @@ ENTRY = Study(
             levels=(
                 Level(label="128", settings=("batch_size=128",)),
                 Level(label="4 x 32", settings=("batch_size=32", "optim.accumulate=4")),
-                Level(label="32", settings=("batch_size=32", "optim.lr=0.025")),
                 Level(label="512", settings=("batch_size=512", "optim.lr=0.2")),
             ),
         ),

@@ -12,9 +12,11 @@ import re
 import resource
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
@@ -121,10 +123,23 @@ def run_all(jobs: Sequence[Job], data: str | Path, *, side_by_side: int, threads
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["sightline.training.job"])
     each = threads or max(1, len(os.sched_getaffinity(0)) // side_by_side)
-    with _Pool(context, str(data), each) as pool:
+    with _sigterm_stops(), _Pool(context, str(data), each) as pool:
         for job in track(pool.train(waiting, side_by_side), total=len(waiting), label="Training", unit="runs"):
             if job.failure is not None:
                 log.info(f"{job.arm.name}, seed {job.seed} failed: {job.failure}")
+
+
+@contextmanager
+def _sigterm_stops() -> Generator[None]:
+    """Being asked to end is as good as Ctrl-C: the runs write their checkpoints first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class _Pool:
@@ -135,6 +150,7 @@ class _Pool:
         self._data = data
         self._threads = threads
         self._running: list[tuple[Job, Any]] = []
+        self._lifelines: dict[Job, Any] = {}
 
     def __enter__(self) -> "_Pool":
         return self
@@ -155,13 +171,17 @@ class _Pool:
             for job, process in [pair for pair in self._running if not pair[1].is_alive()]:
                 process.join()
                 self._running.remove((job, process))
+                self._lifelines.pop(job).close()
                 _note_end(job, process.exitcode)
                 yield job
 
     def _start(self, job: Job) -> None:
-        process = self._context.Process(target=_train_one, args=(job, self._data, self._threads))
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_train_one, args=(job, self._data, self._threads, theirs))
         process.start()
+        theirs.close()
         self._running.append((job, process))
+        self._lifelines[job] = ours
 
 
 def _note_end(job: Job, exitcode: int) -> None:
@@ -178,9 +198,11 @@ _STOPPED = 130
 """What a run's process exits with when the user stopped it."""
 
 
-def _train_one(job: Job, data: str, threads: int) -> None:
+def _train_one(job: Job, data: str, threads: int, lifeline: Any) -> None:
     """A run's process: train or go on, and leave what it took, or why it failed."""
     import torch
+
+    threading.Thread(target=_end_with_the_study, args=(lifeline,), daemon=True).start()
 
     torch.set_num_threads(threads)
     job.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -202,6 +224,13 @@ def _train_one(job: Job, data: str, threads: int) -> None:
             "threads": threads,
         }
         write_json(job.measured, figures)
+
+
+def _end_with_the_study(lifeline: Any) -> None:
+    """Ask this process to stop once the study's own is gone, however it went: nothing should train unseen."""
+    with suppress(EOFError, OSError):
+        lifeline.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train_or_resume(recipe: Recipe, data: str, folder: Path) -> None:
