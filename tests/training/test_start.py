@@ -44,5 +44,5 @@ def test_published_weights_with_another_preprocessing_are_refused_with_the_setti
 ) -> None:
     monkeypatch.setattr("sightline.pretrained.fetch", lambda published: published.path)
     settings = ["model.name=resnet18", "model.pretrained=torchvision:IMAGENET1K_V1", "data.mean=[0, 0, 0]"]
-    with pytest.raises(RecipeError, match=r"Pass --set data\.mean=\[0\.485, 0\.456, 0\.406\] --set data\.std="):
+    with pytest.raises(RecipeError, match=r"Pass --set 'data\.mean=\[0\.485, 0\.456, 0\.406\]' --set 'data\.std="):
         train(override(Recipe(), settings), tmp_path, out=tmp_path / "run")
