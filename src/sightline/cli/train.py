@@ -28,11 +28,14 @@ def train(
     """Train a classifier on DATA and write its model folder."""
     from sightline import training
     from sightline.cli.report import print_report
+    from sightline.errors import RecipeError
     from sightline.recipe_text import override
     from sightline.recipes import find_recipe
     from sightline.training.start import recipe_from
 
     say()
+    if dev_run and resume:
+        raise RecipeError("--fast-dev-run keeps nothing, so there is nothing it could --resume. Choose one of them.")
     shortcuts = [f"seed={seed}"] * (seed is not None) + ["train.deterministic=true"] * deterministic
     folder = out or training.unfinished_run(data) if resume else out
     if origin is not None:

@@ -45,6 +45,7 @@ def write_report(folder: ModelFolder) -> Path:
         test=test,
         val=read_evaluation(folder, "val"),
         history=list(_history(folder.path / "metrics.csv")),
+        gradients=list(_gradients(folder.path / "gradients.csv")),
         mistakes=_pictured(folder, test),
         thresholds_fitted_on=folder.spec.thresholds.fitted_on if folder.spec.thresholds is not None else "",
         splits=_stored(folder.path / "splits.json").get("made", ()),
@@ -90,6 +91,15 @@ def _history(path: Path) -> Iterator[dict[str, float | None]]:
         for row in csv.DictReader(_text(path).splitlines()):
             yield {name: float(value) if value else None for name, value in row.items()}
     except (csv.Error, ValueError) as error:
+        raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
+
+
+def _gradients(path: Path) -> Iterator[dict[str, str | float | None]]:
+    try:
+        for row in csv.DictReader(_text(path).splitlines()):
+            stage = row.pop("stage")
+            yield {"stage": stage} | {name: float(value) if value else None for name, value in row.items()}
+    except (csv.Error, ValueError, KeyError) as error:
         raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
 
 

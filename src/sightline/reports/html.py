@@ -11,6 +11,7 @@ from sightline.reports.audit import audit_tables
 from sightline.reports.confusion import MAX_TABLE_CLASSES, classes_a_dot, heat_map, table_rows
 from sightline.reports.facts import tables
 from sightline.reports.figures import curves, reliability_diagram
+from sightline.reports.gradient_figures import gradient_charts
 from sightline.reports.notices import notices
 from sightline.reports.report import Report
 from sightline.reports.thumbnails import data_uri
@@ -36,6 +37,7 @@ def render(report: Report) -> str:
         notices=notices(report),
         labels=labels,
         measure="mean average precision" if labels else "accuracy",
+        gradient_charts=gradient_charts(report.gradients),
         charts=curves(report.history, accuracy="Mean average precision" if labels else "Accuracy"),
         reliability=[
             (words, part, reliability_diagram(part, name=name, axes=axes)) for words, part, name in reliability

@@ -42,6 +42,8 @@ class Report:
     history: Sequence[Mapping[str, float | None]] = ()
     """A row for each epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds,
     images_per_second. Accuracies are 0 to 1; None where the epoch had no look at the validation split."""
+    gradients: Sequence[Mapping[str, str | float | None]] = ()
+    """A row for each stage of each epoch, as in gradients.csv."""
     mistakes: Sequence[PicturedMistake] = ()
     """The most confident first."""
     warnings: Sequence[str] = ()

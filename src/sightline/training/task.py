@@ -15,6 +15,7 @@ from sightline.preprocess import Preprocess
 from sightline.randomness import Draws, seed_torch
 from sightline.recipe import Recipe
 from sightline.training.losses import Loss
+from sightline.training.lost_loss import lost_loss
 from sightline.training.freezing import Freezing
 from sightline.training.clipping import clip_gradients
 from sightline.training.optimizers import build_optimizer, set_rates
@@ -129,8 +130,4 @@ class ClassificationTask(lightning.LightningModule):
         loss = float(self.progress.loss_sum)
         if math.isfinite(loss):
             return
-        epoch = self.progress.position // self.batches_per_epoch + 1
-        raise SightlineError(
-            f"The training loss became {loss} in epoch {epoch}. "
-            f"Lower optim.lr ({self.recipe.optim.lr}), lengthen optim.warmup_epochs, or set optim.clip_norm=1."
-        )
+        raise SightlineError(lost_loss(self.recipe, loss, self.progress.position // self.batches_per_epoch + 1))
