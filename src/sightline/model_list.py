@@ -1,13 +1,20 @@
-"""The architectures in a table: year, paper, size, published accuracy and where the figures come from."""
+"""The architectures in a table: year, paper, size, published accuracy and where the figures come from.
 
-from dataclasses import dataclass
+Where nobody published the multiply-accumulates they are counted, which takes seconds, and importing the
+architectures takes torch: so the finished table is kept in the cache, for as long as the code that made it stays.
+"""
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
-import torch
-
-from sightline.errors import ModelError, unknown_name
-from sightline.models import create_model, variants
-from sightline.summary import num_macs
+from sightline import files
+from sightline.errors import ModelError, SightlineError, unknown_name
+from sightline.progress import track
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,33 +46,65 @@ def list_models(containing: str = "", sort: str = "year") -> list[ListedModel]:
     """
     if sort not in SORT_KEYS:
         raise ModelError(unknown_name("column to sort by", sort, SORT_KEYS, listing="`sightline models --help`"))
-    rows = [_row(name) for name in variants() if containing.lower() in name]
+    rows = [row for row in _all_models() if containing.lower() in row.name]
     if not rows:
         raise ModelError(f"No architecture's name contains {containing!r}. `sightline models` lists them all.")
     return sorted(rows, key=lambda row: _position(row, sort))
 
 
+@cache
+def _all_models() -> tuple[ListedModel, ...]:
+    path = files.cache_folder() / "models" / f"{_fingerprint()}.json"
+    try:
+        return tuple(ListedModel(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # none yet, or one that another hand wrote: both are made anew
+        rows = _counted_anew()
+    with suppress(SightlineError):  # a cache that can't be written costs the next call its seconds, nothing more
+        files.write_json(path, [asdict(row) for row in rows])
+    return rows
+
+
+def _fingerprint() -> str:
+    """Names what the figures follow from: the code that builds and counts the networks, and torch's counter."""
+    package = Path(__file__).parent
+    sources = [*package.glob("models/*.py"), *package.glob("layers/*.py"), package / "summary.py", Path(__file__)]
+    digest = hashlib.sha256(version("torch").encode())
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _counted_anew() -> tuple[ListedModel, ...]:
+    from sightline.models import variants  # takes torch, which a table from the cache does without
+
+    names = list(variants())
+    return tuple(_row(name) for name in track(names, total=len(names), label="Counting operations", unit="networks"))
+
+
 def _row(name: str) -> ListedModel:
+    import torch
+
+    from sightline.models import create_model, variants
+    from sightline.summary import num_macs
+
     family, variant = variants()[name]
+    macs = variant.num_macs
+    if macs is None:
+        with torch.device("meta"):
+            model = create_model(name)
+        macs = num_macs(model, variant.image_size)
     return ListedModel(
         name=name,
         title=family.title,
         paper=family.paper,
         year=family.year,
         params=variant.num_params,
-        macs=_counted(name) if variant.num_macs is None else variant.num_macs,
+        macs=macs,
         image_size=variant.image_size,
         num_classes=variant.num_classes,
         top1=variant.top1,
         source=variant.source,
     )
-
-
-@cache
-def _counted(name: str) -> int:
-    with torch.device("meta"):
-        model = create_model(name)
-    return num_macs(model, variants()[name][1].image_size)
 
 
 def _position(row: ListedModel, sort: str) -> tuple[float | str, ...]:

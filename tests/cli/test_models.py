@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -6,7 +9,7 @@ from typer.testing import CliRunner
 
 from sightline.cli.models import models
 from sightline.errors import ModelError
-from sightline.model_list import list_models
+from sightline.model_list import ListedModel, _all_models, _fingerprint, list_models
 from sightline.models import variants
 
 _app = typer.Typer()
@@ -87,3 +90,38 @@ def test_mistakes_are_one_clear_sentence() -> None:
         _printed("--filter", "xyz")
     with pytest.raises(ModelError, match="Did you mean 'resnet50'"):
         _printed("resnet505")
+
+
+def test_a_listing_from_the_cache_is_the_counted_one_and_needs_no_torch() -> None:
+    counted = list_models()
+    code = (
+        "import json, sys; from dataclasses import asdict; from sightline.model_list import list_models; "
+        "print(json.dumps([[asdict(row) for row in list_models()], 'torch' in sys.modules]))"
+    )
+    rows, took_torch = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
+    assert [ListedModel(**row) for row in rows] == counted
+    assert not took_torch
+
+
+@pytest.mark.parametrize("content", ["", "[{}]", "[1]", "{", "null"])
+def test_a_damaged_listing_in_the_cache_is_made_anew(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
+    monkeypatch.setattr("sightline.models.variants", lambda: {"resnet20": variants()["resnet20"]})
+    (tmp_path / "models").mkdir()
+    file = tmp_path / "models" / f"{_fingerprint()}.json"
+    file.write_text(content)
+    _all_models.cache_clear()
+    assert [row.name for row in list_models()] == ["resnet20"]
+    assert len(json.loads(file.read_text())) == 1
+    _all_models.cache_clear()
+
+
+def test_a_listing_that_can_t_be_kept_is_shown_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "a_file"))
+    monkeypatch.setattr("sightline.models.variants", lambda: {"resnet20": variants()["resnet20"]})
+    _all_models.cache_clear()
+    assert [row.name for row in list_models()] == ["resnet20"]
+    _all_models.cache_clear()
