@@ -23,7 +23,7 @@ LISTING = "`sightline recipes --explain`"
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as nested dicts, lists and scalars: what YAML and JSON hold."""
-    plain: dict[str, Any] = dataclasses.asdict(dataclasses.replace(recipe, augment=()))
+    plain: dict[str, Any] = dataclasses.asdict(recipe)
     plain["augment"] = [{augmentation_name(a): dataclasses.asdict(cast(Any, a))} for a in recipe.augment]
     return json.loads(json.dumps(plain))  # tuples become lists
 

@@ -1,7 +1,7 @@
 """TrivialAugment: one operation of one magnitude, both chosen at random; nothing to tune.
 
 Source: TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation (Müller and Hutter, ICCV 2021), section 3,
-with the "wide" ranges of its table 1.
+with the "wide" ranges of its table 1. Translations reach 32 pixels, which may push a small image out whole.
 """
 
 from dataclasses import dataclass, replace

@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from sightline.cli import check, demo, evaluate, models, predict, recipes, study, train
+from sightline.cli import augment, check, demo, evaluate, find, models, predict, recipes, study, train
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 for verb in (
     demo.demo,
     check.check,
+    augment.augment,
     train.train,
     evaluate.evaluate,
     predict.predict,
@@ -27,6 +28,7 @@ for verb in (
     study.study,
 ):
     app.command()(verb)
+app.add_typer(find.app, name="find")
 
 
 def main() -> None:
