@@ -169,6 +169,15 @@ def test_the_text_has_a_line_for_each_class_and_the_averages() -> None:
     assert [line.split()[0] for line in lines if line][1:] == [*CLASSES, "micro", "macro"]
 
 
+def test_images_without_a_mistake_leave_doubt() -> None:
+    targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
+    found = evaluate_labels(20.0 * targets - 10, targets, ("bee", "cat"), thresholds=(0.5, 0.5))
+    assert found.mean_average_precision.value == 1
+    assert 0.8 < found.mean_average_precision.low < 0.9
+    assert found.hamming_loss.value == 0
+    assert 0.1 < found.hamming_loss.high < 0.2
+
+
 def test_resamples_that_are_no_numbers_are_passed_over() -> None:
     made: Callable[[list[float]], NDArray[np.float64]] = np.array
-    assert percentile_interval(0.5, made([0.4, np.nan, 0.6])).high == pytest.approx(0.595)
+    assert percentile_interval(0.5, made([0.4, np.nan, 0.6]), 3).high == pytest.approx(0.595)

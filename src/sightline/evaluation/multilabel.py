@@ -130,7 +130,9 @@ def evaluate_labels(
     # Ranked by logits: probabilities of sure answers round to equal ones.
     samples = resampled(len(targets), lambda counts: _resampled_figures(scaled, targets, answers, present, counts))
     once = _resampled_figures(scaled, targets, answers, present, np.ones((1, len(targets)), dtype=np.int64))[0]
-    intervals = [percentile_interval(value, column) for value, column in zip(once.tolist(), samples.T, strict=True)]
+    sizes = [len(targets)] * 4 + targets.sum(0)[present].tolist()
+    columns = zip(once.tolist(), samples.T, sizes, strict=True)
+    intervals = [percentile_interval(value, column, count) for value, column, count in columns]
     averaged = dict(zip(present.tolist(), intervals[4:], strict=True))
     figures = tuple(
         _label_figures(name, float(limits[k]), targets[:, k], answers[:, k], averaged.get(k))

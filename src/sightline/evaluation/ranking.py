@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.evaluation.intervals import Interval
+from sightline.evaluation.intervals import Interval, wilson
 from sightline.randomness import key
 
 RESAMPLES = 1000
@@ -59,8 +59,14 @@ def resampled(num_images: int, figures: Callable[[NDArray[np.int64]], Matrix], *
     return np.concatenate(parts)
 
 
-def percentile_interval(value: float, samples: Matrix) -> Interval:
-    """The value with the middle 95% of its resamples (R,); those that aren't numbers are passed over."""
+def percentile_interval(value: float, samples: Matrix, count: int) -> Interval:
+    """The value, 0 to 1, with the middle 95% of its resamples (R,); those that aren't numbers are passed over.
+
+    Drawn from images without a single mistake all resamples are alike and would claim certainty. What `count` of them
+    can show is Wilson's interval for none, or all, of `count`.
+    """
     known = samples[np.isfinite(samples)]
+    if len(known) and np.ptp(known) == 0 and value in (0.0, 1.0):
+        return wilson(round(value) * count, count)
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if len(known) else (value, value)
     return Interval(value, min(low, value), max(high, value))
