@@ -145,7 +145,7 @@ def replace_norm(model: nn.Module, name: str) -> int:
 def _norm(name: str, old: _BatchNorm) -> nn.Module:
     channels, affine = old.num_features, old.affine
     anywhere = old.weight if affine else next(old.buffers(), torch.empty(0))
-    like = {"device": anywhere.device, "dtype": anywhere.dtype}
+    like: dict[str, Any] = {"device": anywhere.device, "dtype": anywhere.dtype}
     if name == "none":
         new = _ScaleAndShift(channels, **like) if affine else nn.Identity()
     else:

@@ -1,5 +1,6 @@
 """Going on from a model folder: with the same classes, with more of them, with fewer where that is asked for."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,12 +11,13 @@ import torch
 from making import make_photos
 from safetensors.torch import load_file
 
+from sightline.data.prepare import prepare
 from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, override
 from sightline.training import resume, train
-from sightline.training.start import recipe_from, starting_network
+from sightline.training.start import recipe_from, starting_network, tell_of_seen_images
 from sightline.training.task import ClassificationTask
 
 RECIPE = override(
@@ -212,3 +214,18 @@ def test_from_a_folder_without_a_recipe_asks_for_one(parent: ModelFolder, tmp_pa
         recipe_from(tmp_path / "copy")
     with pytest.raises(ModelError, match="There is no model folder"):
         recipe_from(tmp_path / "none")
+
+
+def test_held_out_images_that_the_parent_was_trained_on_are_told(
+    parent: ModelFolder, data: Path, tmp_path: Path
+) -> None:
+    same_seed = recipe_from(parent.path)
+    prepared = prepare(data, same_seed.data, same_seed.seed)
+    assert tell_of_seen_images(same_seed, prepared).splits.made == prepared.splits.made
+    other = prepare(data, same_seed.data, seed=1)
+    (sentence,) = [text for text in tell_of_seen_images(same_seed, other).splits.made if " of test bear" in text]
+    trained = set(json.loads((parent.path / "splits.json").read_text())["train"])
+    leaked = sum(other.table.paths[place] in trained for place in other.splits.test.tolist())
+    assert sentence.startswith(f"{leaked} of the 6 images of test")
+    folder = train(override(same_seed, ["seed=1", "epochs=1"]), data, out=tmp_path / "run")
+    assert sentence in json.loads((folder.path / "splits.json").read_text())["made"]

@@ -122,11 +122,13 @@ def _start(
     recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split], *, limit: int | None = None
 ) -> ModelFolder:
     from sightline.training.job import check_job, run_job
+    from sightline.training.start import tell_of_seen_images
 
     check_job(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     if limit is not None:
         prepared = replace(prepared, splits=prepared.splits.thinned(limit))
+    prepared = tell_of_seen_images(recipe, prepared)
     write_json(folder / "audit.json", prepared.audit.to_json())
     write_text(folder / "recipe.yaml", to_yaml(recipe))
     _write_splits(folder, prepared)

@@ -173,14 +173,15 @@ def _fit(
             regression = LogisticRegression(C=strength, max_iter=MAX_STEPS).fit(train, train_targets)
         if caught:
             log.info(f"With C = {strength:g} the regression had not settled after {MAX_STEPS} steps.")
-        coefficients, intercept = np.float64(regression.coef_), np.float64(regression.intercept_)
+        coefficients: NDArray[np.float64] = np.asarray(regression.coef_, dtype=np.float64)
+        intercept: NDArray[np.float64] = np.asarray(regression.intercept_, dtype=np.float64)
         if len(coefficients) == 1:  # two classes: scikit-learn gives the difference of their rows
             coefficients, intercept = (
                 np.concatenate((-coefficients, coefficients)) / 2,
                 np.array([-0.5, 0.5]) * intercept,
             )
         logits = torch.from_numpy(val @ coefficients.T + intercept)
-        loss = nn.functional.cross_entropy(logits, torch.from_numpy(val_targets)).item()
+        loss = float(nn.functional.cross_entropy(logits, torch.from_numpy(val_targets)))
         if best is None or loss < best[0]:
             best = loss, coefficients, intercept, strength
     assert best is not None

@@ -1,5 +1,6 @@
 """The weights that a run starts from, when they aren't random: published ones, a file's, or a model folder's."""
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from sightline import pretrained as published
 from sightline.data.phrases import counted, listed
+from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import Classifier, Start, create_model, find_variant
@@ -106,6 +108,32 @@ def starting_network(recipe: Recipe, network: Architecture, classes: Sequence[st
         source=str(source), preprocess=parent.spec.preprocess, notes=tuple(_notes(parent, classes, gone, left_fresh))
     )
     return model
+
+
+def tell_of_seen_images(recipe: Recipe, prepared: Prepared) -> Prepared:
+    """The same images, and among what is said of their splits how many of those held out the parent was trained on.
+
+    With the parent's seed few are: the split goes by each image's content, and shifts a little when images are added.
+    They are known by their paths.
+    """
+    parent = None if recipe.model.pretrained is None else parent_folder(recipe.model.pretrained)
+    file = None if parent is None else parent.path / "splits.json"
+    if file is None or not file.exists():
+        return prepared
+    try:
+        seen = set(json.loads(file.read_text(encoding="utf-8"))["train"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{str(file)!r} can't be read: {error}.") from error
+    splits, paths = prepared.splits, prepared.table.paths
+    told: list[str] = []
+    for name, places in splits.named().items():
+        known = sum(paths[place] in seen for place in places.tolist())
+        if known and name != "train":
+            told.append(
+                f"{known:,} of the {counted(len(places), 'image')} of {name} bear names that the model this run goes "
+                "on from was trained on: their figures flatter it"
+            )
+    return replace(prepared, splits=replace(splits, made=(*splits.made, *told)))
 
 
 def _continue(model: Classifier, parent: ModelFolder, classes: Sequence[str]) -> list[str]:
