@@ -67,7 +67,9 @@ class Preprocess:
         """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device."""
         mean = torch.tensor(self.mean, device=pixels.device).mul(255).view(1, 3, 1, 1)
         scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().view(1, 3, 1, 1)
-        return (pixels.float() - mean) * scale
+        if pixels.dtype != torch.uint8:
+            return (pixels.float() - mean) * scale
+        return pixels.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).mul_(scale)
 
     def tensor(self, image: Image.Image) -> Tensor:
         """(3, image_size, image_size) float32, ready for a network, from an image in any mode."""

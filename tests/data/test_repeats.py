@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from sightline.data.loader import APPEARANCE, TrainingOrder
+from sightline.data.order import APPEARANCE, TrainingOrder
 from sightline.randomness import Draws
 
 

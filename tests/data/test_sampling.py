@@ -1,6 +1,6 @@
 import numpy as np
 
-from sightline.data.loader import APPEARANCE, TrainingOrder
+from sightline.data.order import APPEARANCE, TrainingOrder
 from sightline.data.sampling import appearances, balanced, repeats
 
 TARGETS = np.repeat([0, 1, 2], [40, 15, 4])

@@ -1,79 +1,73 @@
-"""Batches of uint8 pixels from an ImageTable, read by worker processes.
+"""Batches of uint8 pixels from an ImageTable, read ahead by threads, from the packed cache where there is one.
 
-The order of images is a pure function of the seed and the epoch, and so is everything later drawn for
-them: how many workers read them, and where a run was resumed, changes nothing.
+What comes when is the order's affair, and everything later drawn for an image is a function of its number: how
+many threads read, and where a run was resumed, changes nothing.
 """
 
-import signal
+from collections import deque
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
 
 from sightline.augmentations import Batch
-from sightline.data.sampling import appearances, balanced
+from sightline.data.order import APPEARANCE, Order
+from sightline.data.packed import Packed
 from sightline.data.table import ImageTable
 from sightline.decode import decode
 from sightline.errors import DataError, SightlineError, UnreadableImageError
 from sightline.preprocess import Preprocess
-from sightline.randomness import permutation
 
-Item = tuple[Tensor, int] | str
-
-APPEARANCE = 1 << 40
-"""A sample's number is its image's number, plus this for each time that the image has come before in the epoch:
-what is drawn for a repeated image is then another draw each time, and for the first time that of no repeats."""
+_AHEAD = 2
+"""Batches that each thread reads ahead."""
 
 
-class Pixels(Dataset[Item]):
-    """Decoded images by number.
+class Pixels:
+    """Decoded images by number: the canvas that training crops from, or the window that evaluation sees."""
 
-    One that can't be read gives a sentence in its place: raised in a worker, the worker's traceback would bury it.
-    """
-
-    def __init__(self, table: ImageTable, preprocess: Preprocess, *, canvas: bool) -> None:
+    def __init__(self, table: ImageTable, preprocess: Preprocess, *, canvas: bool, store: Packed | None = None) -> None:
         self.table = table
-        self.window = preprocess.canvas if canvas else preprocess.pixels
+        self.store = store
+        """Holds canvases; an evaluation window is a canvas's centre, pixel for pixel."""
+        whole = canvas or store is not None
+        self._decoded = preprocess.canvas if whole else preprocess.pixels
+        start = preprocess.margin if whole and not canvas else 0
+        self._window = slice(start, start + preprocess.image_size) if whole and not canvas else slice(None)
 
-    def __getitem__(self, index: int) -> Item:
-        """(3, H, W) uint8 and the sample's number."""
-        path = self.table.paths[index % APPEARANCE]
+    def batch(self, indices: NDArray[np.int64]) -> Tensor:
+        """(B, 3, H, W) uint8, the channel innermost in memory. Raises DataError for an image that can't be read."""
+        if self.store is None:
+            rows = np.stack([self._read(index) for index in indices.tolist()])
+        else:
+            rows = self.store.rows(indices, self._read)
+        return torch.from_numpy(rows[:, self._window, self._window]).permute(0, 3, 1, 2)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        path = self.table.paths[index]
         try:
-            pixels = self.window(decode(self.table.source.read(path)))
+            return self._decoded(decode(self.table.source.read(path)))
         except UnreadableImageError as error:
-            return f"{path!r} was readable when the data was checked and is not any more: {error}."
-        return torch.from_numpy(pixels).permute(2, 0, 1), index
-
-
-def _collate(items: list[Item]) -> tuple[Tensor, Tensor] | str:
-    images: list[Tensor] = []
-    samples: list[int] = []
-    for item in items:
-        if isinstance(item, str):
-            return item
-        images.append(item[0])
-        samples.append(item[1])
-    return torch.stack(images), torch.tensor(samples)
+            raise DataError(f"{path!r} was readable when the data was checked and is not any more: {error}.") from error
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Batches in a stated order; each pass reads the images anew."""
+    """Batches in a stated order; each pass reads the images anew, or takes them from the packed cache."""
 
     pixels: Pixels
-    order: "Order"
+    order: Order
     """The image numbers of each batch."""
     targets: NDArray[np.int64]
     """(N,) the class number of every image of the table, or (N, K) 0 or 1 where images may have several labels."""
     num_classes: int
     num_workers: int
+    """Threads that read ahead; 0 reads when a batch is asked for."""
 
     @property
     def batch_size(self) -> int:
@@ -86,104 +80,41 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield Batch(images (B, 3, H, W) uint8, targets (B, K), samples (B,)). Raises DataError."""
-        loader = DataLoader(
-            self.pixels,
-            batch_sampler=cast(Any, self.order),
-            num_workers=min(self.num_workers, len(self.order)),
-            collate_fn=_collate,
-            worker_init_fn=_ignore_signals,
-            pin_memory=torch.cuda.is_available(),
-        )
-        for loaded in loader:
-            if isinstance(loaded, str):
-                raise DataError(loaded)
-            images, samples = loaded
-            targets = torch.from_numpy(self.targets[samples.numpy() % APPEARANCE])
-            rows = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
-            yield Batch(images, rows.float(), samples)
+        if self.num_workers == 0:
+            yield from map(self._batch, self.order)
+            return
+        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="sightline-read")
+        try:
+            yield from self._read_ahead(pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        waiting: deque[Future[Batch]] = deque()
+        for numbers in self.order:
+            waiting.append(pool.submit(self._batch, numbers))
+            if len(waiting) > _AHEAD * self.num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
-def _ignore_signals(_worker: int) -> None:
-    """Ctrl-C reaches the workers too, and the run needs them until it has written its checkpoint.
-
-    They end with their parent: torch's workers look for it every few seconds.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    def _batch(self, numbers: list[int]) -> Batch:
+        samples = np.array(numbers, dtype=np.int64)
+        indices = samples % APPEARANCE
+        images = self.pixels.batch(indices)
+        targets = torch.from_numpy(self.targets[indices])
+        rows = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+        if torch.cuda.is_available():
+            images = images.pin_memory()  # so that copying to the device doesn't wait
+        return Batch(images, rows.float(), torch.from_numpy(samples))
 
 
 @contextmanager
 def explained_failures() -> Generator[None]:
-    """Turn a worker that died, and memory that ran out, into SightlineErrors, wherever in the block torch raises."""
+    """Turn memory that ran out into a SightlineError, wherever in the block torch raises."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise SightlineError("Memory ran out. Lower batch_size, data.image_size or data.resize.") from error
-        if not str(error).startswith("DataLoader worker"):
-            raise
-        raise SightlineError(
-            "A process that reads images was killed from outside, most often because memory ran out. "
-            "Lower data.num_workers; a run goes on with --resume."
-        ) from error
-
-
-class Order(Protocol):
-    """The image numbers of each batch: a list, or something as long that makes them as it goes."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[list[int]]: ...
-
-
-@dataclass(frozen=True)
-class TrainingOrder:
-    """All the epochs of a run, one after another, from the batch `start` on.
-
-    Each epoch is shuffled anew. Its batches differ by one image at most and none is left out: a last batch
-    of a single image would have no statistics for batch norm.
-    """
-
-    indices: NDArray[np.int64]
-    batch_size: int
-    seed: int
-    epochs: int
-    start: int = 0
-    """Batches that a run which is being resumed has done."""
-    balance: NDArray[np.int64] | None = None
-    """(len(indices),) class numbers, to make every class come equally often; None takes each image once."""
-    repeats: int = 1
-    """How often a batch holds each of its images, as samples of their own; it divides batch_size."""
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches in one epoch."""
-        return -(-len(self.indices) // (self.batch_size // self.repeats))
-
-    def __len__(self) -> int:
-        return self.epochs * self.batches_per_epoch - self.start
-
-    def __iter__(self) -> Iterator[list[int]]:
-        first_epoch, skipped = divmod(self.start, self.batches_per_epoch)
-        for epoch in range(first_epoch, self.epochs):
-            shuffled = self._images(epoch)[permutation(len(self.indices), self.seed, epoch, "order")]
-            for part in np.array_split(shuffled, self.batches_per_epoch)[skipped:]:
-                yield self._repeated(part).tolist()
-            skipped = 0
-
-    def _repeated(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Each sample `repeats` times, as further appearances of its image."""
-        appearance, image = np.divmod(samples, APPEARANCE)
-        copies = [image + APPEARANCE * (appearance * self.repeats + copy) for copy in range(self.repeats)]
-        return np.concatenate(copies)
-
-    def _images(self, epoch: int) -> NDArray[np.int64]:
-        """The samples' numbers of an epoch, as many as there are images."""
-        if self.balance is None:
-            return self.indices
-        places = balanced(self.balance, self.seed, epoch)
-        return self.indices[places] + APPEARANCE * appearances(places)
-
-
-def in_order(indices: NDArray[np.int64], batch_size: int) -> list[list[int]]:
-    """The image numbers of each batch, in the order given; the last may be shorter."""
-    return [indices[start : start + batch_size].tolist() for start in range(0, len(indices), batch_size)]
+        raise

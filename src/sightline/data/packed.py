@@ -41,21 +41,31 @@ class Packed:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._shape = (count, side, side, 3)
-        with (folder / "pixels").open("a+b") as file:
-            file.truncate(count * side * side * 3)  # sparse: rows take room once they are filled
-            self._map = mmap.mmap(file.fileno(), 0)
-        self._rows: Pixels = np.frombuffer(self._map, dtype=np.uint8).reshape(self._shape)
+        self._file = os.fdopen(os.open(folder / "pixels", os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        self._file.truncate(count * side * side * 3)  # sparse: rows take room once they are filled
+        mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._rows: Pixels = np.frombuffer(mapped, dtype=np.uint8).reshape(self._shape)
         self._filled = self._stored()
         self._unsaved = 0
         os.utime(folder)
 
     def rows(self, indices: NDArray[np.int64], make: Callable[[int], Pixels]) -> Pixels:
         """(B, side, side, 3): the rows at `indices`; `make(index)` gives the pixels of one that isn't filled."""
-        for index in indices[~self._filled[indices]].tolist():
-            self._rows[index] = make(index)
-            self._filled[index] = True
-            self._unsaved += 1
-        return self._rows[indices]
+        missing = np.flatnonzero(~self._filled[indices])  # asked first: another thread may fill them meanwhile
+        rows = self._rows[indices]
+        for place in missing.tolist():
+            index = int(indices[place])
+            rows[place] = make(index)
+            self._fill(index, rows[place])
+        return rows
+
+    def _fill(self, index: int, pixels: Pixels) -> None:
+        # Written to the file, not through the map: a full disk is an error there, and the end of the process here.
+        content = pixels.tobytes()
+        with suppress(OSError):
+            if os.pwrite(self._file.fileno(), content, index * len(content)) == len(content):
+                self._filled[index] = True
+                self._unsaved += 1
 
     def save(self) -> None:
         """Remember which rows are filled: first their pixels reach the disk, then the list."""
@@ -63,9 +73,14 @@ class Packed:
             return
         filled, self._unsaved = self._filled.copy(), 0  # rows that other threads fill meanwhile wait for the next time
         with suppress(OSError, SightlineError):  # a full disk costs the cache, never the run
-            self._map.flush()
+            os.fsync(self._file.fileno())
             with whole_file(self.folder / "filled.npy") as aside, aside.open("wb") as file:
                 np.save(file, filled | self._stored())
+
+    def close(self) -> None:
+        """Save, and fill no more rows."""
+        self.save()
+        self._file.close()
 
     def _stored(self) -> NDArray[np.bool_]:
         try:
@@ -106,7 +121,7 @@ def packed(fingerprint: str, geometry: str, count: int, side: int) -> Generator[
         try:
             yield store
         finally:
-            store.save()
+            store.close()
 
 
 def _make_room(folder: Path, size: int) -> bool:

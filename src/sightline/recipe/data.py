@@ -42,8 +42,10 @@ class DataConfig:
     which counts them all, so that an epoch takes this many times as long. Berman et al. (2019) have 3."""
     on_unreadable: Literal["error", "leave_out"] = "error"
     """What happens when images can't be read: stop with their list, or leave them out and list them."""
+    cache: bool = True
+    """Keep decoded images in the user's cache folder, so that only the first epoch decodes. Never changes a result."""
     num_workers: int = 2
-    """Processes that read images beside the training; 0 reads in the training process. Never changes a result."""
+    """Threads that read images beside the training; 0 reads between the steps. Never changes a result."""
 
     def __post_init__(self) -> None:
         at_least("data.image_size", self.image_size, 1, most=LARGEST_SIDE)

@@ -16,9 +16,9 @@ from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.files import claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
-from sightline.recipe.augment import at_full_size
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
 from sightline.recipes import find_recipe
+from sightline.training.short import shortened
 
 MEASURED: tuple[Split, ...] = ("val", "test")
 """The splits that a finished run is measured on."""
@@ -69,13 +69,8 @@ def resume(
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
     """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
-    at_once = replace(recipe.finetune, head_epochs=0, unfreeze_every=None)
-    augment = at_full_size(recipe.augment)
-    train = replace(recipe.train, swa_start=None, swa_lr=None)  # one epoch has nothing to average
-    optim = recipe.optim.constant()
-    short = replace(recipe, epochs=1, optim=optim, finetune=at_once, augment=augment, train=train)
     with tempfile.TemporaryDirectory() as folder:
-        _start(short, data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
+        _start(shortened(recipe, 1), data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
 
 def stored_recipe(folder: Path) -> Recipe:
@@ -177,7 +172,7 @@ def _stored_splits(folder: Path, prepared: Prepared) -> Splits:
 def _check_same(stored: Recipe, recipe: Recipe) -> None:
     """Raise RecipeError, by name, when another recipe is asked for than the run began with."""
     kept, asked = to_plain(stored), to_plain(recipe)
-    for free in ("num_workers",):  # never changes a result
+    for free in ("num_workers", "cache"):  # never changes a result
         asked["data"][free] = kept["data"][free]
     asked["train"]["checkpoint_minutes"] = kept["train"]["checkpoint_minutes"]
     for section, value in kept.items():

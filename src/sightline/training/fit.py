@@ -12,9 +12,10 @@ import lightning
 import torch
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
-from sightline.data.loader import Batches, TrainingOrder, explained_failures
+from sightline.data.loader import Batches, explained_failures
+from sightline.data.order import TrainingOrder
 from sightline.errors import RecipeError
-from sightline.recipe import TrainConfig
+from sightline.recipe import Recipe, TrainConfig
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.interruption import watch_for_interruption
 from sightline.training.progress_bar import ProgressBar
@@ -42,25 +43,30 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
     remaining = replace(batches, order=replace(batches.order, start=run.task.progress.position))
     if len(remaining) == 0 or run.journal.stopped:
         return True
-    with _quiet(), explained_failures(), watch_for_interruption() as interrupted:
+    with run_quietly(), watch_for_interruption() as interrupted:
         run.interrupted = interrupted
-        trainer = lightning.Trainer(
-            accelerator={"cuda": "gpu"}.get(device.type, device.type),
-            devices=1,
-            precision=PRECISION[recipe.train.precision],
-            max_epochs=1,
-            accumulate_grad_batches=recipe.accumulate,
-            deterministic=recipe.train.deterministic or None,
-            benchmark=False,
-            callbacks=[run, ProgressBar(run)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            limit_val_batches=0,
-        )
+        trainer = trainer_for(recipe, device, [run, ProgressBar(run)])
         trainer.fit(run.task, train_dataloaders=remaining)
         return run.task.progress.position == run.task.num_batches or bool(run.journal.stopped)
+
+
+def trainer_for(recipe: Recipe, device: torch.device, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    """Lightning's engine for one long epoch, as the recipe says."""
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=1,
+        precision=PRECISION[recipe.train.precision],
+        max_epochs=1,
+        accumulate_grad_batches=recipe.accumulate,
+        deterministic=recipe.train.deterministic or None,
+        benchmark=False,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
 
 
 def check_precision(config: TrainConfig, device: torch.device) -> None:
@@ -70,8 +76,8 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """Lightning's banners and advice stay out of the user's terminal; its errors don't."""
+def run_quietly() -> Generator[None]:
+    """Lightning's banners and advice stay out of the user's terminal; its errors don't, and ours explain."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -82,7 +88,8 @@ def _quiet() -> Generator[None]:
         # Lightning 2.6 asks torch for names that 2.15 deprecated.
         warnings.filterwarnings("ignore", message=r".*is deprecated.*", module=r"lightning\..*")
         try:
-            yield
+            with explained_failures():
+                yield
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)

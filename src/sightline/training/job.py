@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from sightline.checkpointing import checkpoint_activations
-from sightline.data.loader import Batches, Pixels, in_order
+from sightline.data.loader import Batches, Pixels
+from sightline.data.order import in_order
+from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
@@ -76,6 +79,26 @@ def run_job(
     measure: Sequence[Split],
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
+    with _store(recipe, prepared) as store:
+        written = _train(recipe, prepared, folder, checkpoint, store)
+    for name in measure:
+        evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
+        written = ModelFolder.read(folder)  # with the figures of that split
+    return written
+
+
+def _store(recipe: Recipe, prepared: Prepared) -> AbstractContextManager[Packed | None]:
+    """Where decoded canvases are kept; None where the recipe or the disk says no."""
+    if not recipe.data.cache:
+        return nullcontext()
+    data = recipe.data
+    geometry = f"{data.preprocess().resize} {data.image_size} {data.interpolation}"
+    return packed(prepared.fingerprint, geometry, len(prepared.table), data.preprocess().resize)
+
+
+def _train(
+    recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkpoint | None, store: Packed | None
+) -> ModelFolder:
     device = pick_device(recipe.train.device)
     table, splits = prepared.table, prepared.splits
     network = architecture(recipe, len(table.classes))
@@ -90,8 +113,10 @@ def run_job(
         log.info(note)
     preprocess = recipe.data.preprocess()
     num_workers = recipe.data.num_workers
-    training = Batches(Pixels(table, preprocess, canvas=True), order, table.targets, len(table.classes), num_workers)
-    validation = _in_order(prepared, recipe, splits.val)
+    training = Batches(
+        Pixels(table, preprocess, canvas=True, store=store), order, table.targets, len(table.classes), num_workers
+    )
+    validation = _in_order(prepared, recipe, splits.val, store)
     if recipe.finetune.probe:
         fit_head(model, recipe, prepared, device)
     else:
@@ -110,11 +135,7 @@ def run_job(
         task="multi_label" if table.multi_label else "single_label",
         thresholds=thresholds,
     )
-    written = ModelFolder.write(folder, spec, model.state_dict())
-    for name in measure:
-        evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
-        written = ModelFolder.read(folder)  # with the figures of that split
-    return written
+    return ModelFolder.write(folder, spec, model.state_dict())
 
 
 def _run_through(run: Run, training: Batches, device: torch.device, checkpoint: Checkpoint | None) -> None:
@@ -127,10 +148,10 @@ def _run_through(run: Run, training: Batches, device: torch.device, checkpoint: 
         log.info(sentence)
 
 
-def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any]) -> Batches:
+def _in_order(prepared: Prepared, recipe: Recipe, indices: NDArray[Any], store: Packed | None) -> Batches:
     """Evaluation batches of some images."""
     table = prepared.table
-    pixels = Pixels(table, recipe.data.preprocess(), canvas=False)
+    pixels = Pixels(table, recipe.data.preprocess(), canvas=False, store=store)
     order = in_order(indices, BATCH_SIZE)
     return Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.data.loader import TrainingOrder
+from sightline.data.order import TrainingOrder
 from sightline.data.table import ImageTable
 from sightline.recipe import Recipe
 from sightline.training.labels import balance

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sightline import files
-from sightline.data.loader import Batches, Pixels, explained_failures, in_order
+from sightline.data.loader import Batches, Pixels, explained_failures
+from sightline.data.order import in_order
 from sightline.data.prepare import Prepared
 from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE

@@ -1,5 +1,6 @@
 """The weights that validation and the model folder see, where they are not the training's own."""
 
+import itertools
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,11 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from sightline.data.loader import Batches, TrainingOrder
+from sightline.data.loader import Batches
+from sightline.data.order import TrainingOrder
 from sightline.prediction import autocast
 from sightline.randomness import seed_torch
 from sightline.training.averaging import WeightAverage, measure_statistics
 from sightline.training.task import ClassificationTask
+
+
+FREE_BATCHES = 50
+"""Batches that the batch-norm statistics of a schedule-free optimiser's weights are measured on; its authors' figure."""
 
 
 class ShownWeights:
@@ -70,17 +76,19 @@ class ShownWeights:
             return
         model = self._task.model
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        if hasattr(optimizer, "eval"):
+        free = hasattr(optimizer, "eval")
+        if free:
             optimizer.eval()
         try:
             if averaged and self._average is not None:
                 self._average.show()
-            if averaged and self._swa_first is not None:
+            if free or (averaged and self._swa_first is not None):
+                images = itertools.islice(self._epoch_s_images(), FREE_BATCHES if free else None)
                 with autocast(self._task.device, self._task.recipe.train.precision):
-                    measure_statistics(model, self._epoch_s_images())
+                    measure_statistics(model, images)
             yield
         finally:
-            if hasattr(optimizer, "eval"):
+            if free:
                 optimizer.train()
             model.load_state_dict(own)
 
