@@ -205,6 +205,12 @@ class OptimConfig:
             )
         return -(-self.target_batch // batch_size)
 
+    def check_average(self, ema_decay: float | None, swa_start: float | None) -> None:
+        """Raise RecipeError for averages of weights that the optimiser averages already."""
+        if self.name == "schedulefree_adamw" and (ema_decay is not None or swa_start is not None):
+            setting = "train.ema_decay" if ema_decay is not None else "train.swa_start"
+            raise RecipeError(f"optim.name 'schedulefree_adamw' averages the weights itself. Set {setting} to null.")
+
     def _check_optimizer(self) -> None:
         for setting, takers in _OPTIMIZERS_TAKING.items():
             if getattr(self, setting) not in (None, False) and self.name not in takers:

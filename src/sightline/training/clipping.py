@@ -39,5 +39,5 @@ def clip_adaptive(parameters: list[nn.Parameter], limit: float) -> None:
 def _unit_norms(tensor: Tensor) -> Tensor:
     """(O, ...) -> (O, 1, ...), a norm for each output unit; for a vector, one of all of it."""
     if tensor.ndim <= 1:
-        return tensor.norm()
-    return tensor.norm(dim=tuple(range(1, tensor.ndim)), keepdim=True)
+        return torch.linalg.vector_norm(tensor)
+    return torch.linalg.vector_norm(tensor, dim=tuple(range(1, tensor.ndim)), keepdim=True)

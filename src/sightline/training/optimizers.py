@@ -64,9 +64,8 @@ def _with_betas(groups: list[dict[str, Any]], config: OptimConfig, *, fused: boo
     decoupled = config.decay == "decoupled"
     match config.name:
         case "adam" | "adamw":
-            if config.decay == "l2" or (config.name == "adam" and not decoupled):
-                return torch.optim.Adam(groups, lr=lr, betas=betas, fused=fused)
-            return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused)
+            l2 = config.decay == "l2" or (config.name == "adam" and not decoupled)
+            return (torch.optim.Adam if l2 else torch.optim.AdamW)(groups, lr=lr, betas=betas, fused=fused)
         case "nadam":
             return torch.optim.NAdam(groups, lr=lr, betas=betas, decoupled_weight_decay=decoupled)
         case "radam":

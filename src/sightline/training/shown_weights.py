@@ -15,9 +15,8 @@ from sightline.randomness import seed_torch
 from sightline.training.averaging import WeightAverage, measure_statistics
 from sightline.training.task import ClassificationTask
 
-
 FREE_BATCHES = 50
-"""Batches that the batch-norm statistics of a schedule-free optimiser's weights are measured on; its authors' figure."""
+"""Batches that batch-norm statistics of schedule-free weights are measured on; the figure of its authors."""
 
 
 class ShownWeights:

@@ -89,9 +89,13 @@ class ClassificationTask(lightning.LightningModule):
             self.batches_per_epoch / accumulate,
         )
         constant = self.recipe.train.swa_rate(epoch, self.recipe.epochs)
-        self.rate = constant or learning_rate(self.recipe.optim, *place, self.validation_losses)
+        self.rate = constant or self.schedule_rate(*place)
         moved = momentum(self.recipe.optim, self.recipe.optim.highest_momentum, *place)
         set_rates(self.trainer.optimizers[0], self.recipe.optim, self.rate, moved)
+
+    def schedule_rate(self, update: int, updates: int, updates_per_epoch: float) -> float:
+        """The learning rate of an update, as the recipe's schedule says."""
+        return learning_rate(self.recipe.optim, update, updates, updates_per_epoch, self.validation_losses)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch of uint8 pixels (B, 3, H, W), scaled for the mean over the accumulated batches."""
