@@ -18,6 +18,7 @@ from sightline.errors import SightlineError, UnreadableImageError
 from sightline.model_folder import ModelFolder
 from sightline.preprocess import Preprocess
 from sightline.progress import track
+from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas
 
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
@@ -50,15 +51,21 @@ class Prediction:
 class Predictor:
     """Answers for images, with the preprocessing and calibration that the model folder states."""
 
-    def __init__(self, folder: ModelFolder, *, device: str = "auto") -> None:
+    def __init__(self, folder: ModelFolder, *, device: str = "auto", tta: TestTimeAugmentation | None = None) -> None:
+        check_views(tta, folder.spec.preprocess)
         self.spec = folder.spec
+        self.tta: TestTimeAugmentation | None = tta
         self.device = pick_device(device)
         self.model = folder.model().to(self.device)
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto") -> "Predictor":
-        """Read a model folder. `device` is auto, cpu, cuda or mps. Raises ModelError."""
-        return cls(ModelFolder.read(path), device=device)
+    def open(cls, path: str | Path, *, device: str = "auto", tta: TestTimeAugmentation | None = None) -> "Predictor":
+        """Read a model folder. `device` is auto, cpu, cuda or mps. Raises ModelError.
+
+        `tta` averages the logits over several views of each image ("flip" or "five_crop"); it takes as many times as
+        long. Raises RecipeError for views the model's images don't allow.
+        """
+        return cls(ModelFolder.read(path), device=device, tta=tta)
 
     def predict(
         self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = 32
@@ -92,12 +99,15 @@ class Predictor:
             yield from self._predict_batch(chunk, top_k)
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """(B, 3, image_size, image_size) uint8 -> (B, K) float32 logits, not calibrated, on the CPU."""
+        """(B, 3, image_size, image_size) uint8 -> (B, K) float32 logits, not calibrated, on the CPU.
+
+        With `tta="five_crop"` the pixels are the canvas, (B, 3, resize, resize).
+        """
         with torch.inference_mode():
-            return self.model(self.spec.preprocess.normalize(pixels.to(self.device))).float().cpu()
+            return averaged(self.model, pixels.to(self.device), self.spec.preprocess, self.tta).float().cpu()
 
     def probabilities(self, pixels: Tensor) -> Tensor:
-        """(B, 3, image_size, image_size) uint8 -> (B, K) float32, calibrated, on the CPU."""
+        """Pixels as for `logits` -> (B, K) float32, calibrated, on the CPU."""
         return self.spec.probabilities(self.logits(pixels))
 
     def _predict_batch(
@@ -105,9 +115,10 @@ class Predictor:
     ) -> Iterator[Prediction]:
         errors: dict[int, str] = {}
         pixels: dict[int, Tensor] = {}
+        window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
         for place, (_, image) in enumerate(chunk):
             try:
-                pixels[place] = torch.from_numpy(self.spec.preprocess.pixels(_read(image))).permute(2, 0, 1)
+                pixels[place] = torch.from_numpy(window(_read(image))).permute(2, 0, 1)
             except UnreadableImageError as error:
                 errors[place] = str(error)
         rows = dict(zip(pixels, self.probabilities(torch.stack(list(pixels.values()))), strict=True)) if pixels else {}
@@ -135,16 +146,20 @@ def collect_logits(
     device: torch.device,
     precision: str = "float32",
     label: str = "Evaluating",
+    tta: TestTimeAugmentation | None = None,
 ) -> Tensor:
-    """(N, K) float32 logits on the CPU, in the order of `batches`. The model's mode is put back afterwards."""
+    """(N, K) float32 logits on the CPU, in the order of `batches`. The model's mode is put back afterwards.
+
+    With `tta` they are averaged over views of each image; `batches` holds canvases where `needs_canvas(tta)`.
+    """
     training = model.training
     model.eval()
     total = sum(len(part) for part in batches.order)
     rows: list[Tensor] = []
     with torch.inference_mode(), autocast(device, precision), explained_failures():
         for batch in track(batches, total=total, label=label, size=batches.batch_size):
-            images = preprocess.normalize(batch.images.to(device, non_blocking=True))
-            rows.append(model(images).float().cpu())
+            pixels = batch.images.to(device, non_blocking=True)
+            rows.append(averaged(model, pixels, preprocess, tta).float().cpu())
     model.train(training)
     return torch.cat(rows)
 

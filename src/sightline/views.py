@@ -1,7 +1,7 @@
 """Test-time augmentation: a network's answer averaged over several views of an image.
 
 The views' logits are averaged, not their probabilities: calibration, thresholds and everything that starts from
-logits stays as it is. A temperature was fitted on single views, so that averaged probabilities are less well calibrated.
+logits stays as it is. A temperature was fitted on single views, so that the calibration fits averages less well.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def check_views(tta: TestTimeAugmentation | None, preprocess: Preprocess) -> Non
     """Raise RecipeError where all views would be the same."""
     if tta == "five_crop" and preprocess.resize == preprocess.image_size:
         raise RecipeError(
-            f"--tta five_crop needs images resized to more than the {preprocess.image_size} pixels that the network sees; "
+            f"--tta five_crop needs images resized to more than the {preprocess.image_size} pixels the network sees; "
             f"this model resizes them to {preprocess.resize}. Use --tta flip, or train with a larger data.resize."
         )
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from sightline.augmentations import Batch
-from sightline.data.loader import APPEARANCE
+from sightline.data.order import APPEARANCE
 from sightline.data.prepare import prepare
 from sightline.recipe import Recipe
 from sightline.recipe_text import override

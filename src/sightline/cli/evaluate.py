@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.tta import Tta, sentence, views_of
+
 
 class EvaluatedSplit(StrEnum):
     """The splits that are not trained on."""
@@ -24,6 +26,9 @@ def evaluate(
         EvaluatedSplit | None, typer.Option(help="val or test; test if left out, and all of DATA without splits.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    tta: Annotated[
+        Tta | None, typer.Option(help="Test-time augmentation: average over several views of each image.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
     """Measure a model: accuracy, or mean average precision, with its interval, each class, calibration."""
@@ -32,10 +37,13 @@ def evaluate(
     from sightline.model_folder import ModelFolder
 
     folder = ModelFolder.read(model)
-    evaluation = run(folder, data, split=None if split is None else split.value, device=device)
+    evaluation = run(folder, data, split=None if split is None else split.value, device=device, tta=views_of(tta))
     if as_json:
-        print(json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False))
+        named = {} if tta is None else {"test_time_augmentation": tta.value}
+        print(json.dumps(named | evaluation.to_json(), indent=2, ensure_ascii=False))
         return
     print_evaluation(evaluation)
-    if data is None:
+    if tta is not None:
+        print(sentence(tta))
+    elif data is None:
         print_report(ModelFolder.read(model))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline.cli.tta import Tta, sentence, views_of
+
 if TYPE_CHECKING:
     from sightline.prediction import Prediction
 
@@ -38,6 +40,9 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Images predicted at once.", min=1)] = 32,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    tta: Annotated[
+        Tta | None, typer.Option(help="Test-time augmentation: average over several views of each image.")
+    ] = None,
 ) -> None:
     """Label images with their probabilities. Exit code 1 if any of them could not be read."""
     from sightline.data.listing import list_images
@@ -45,7 +50,9 @@ def predict(
     from sightline.progress import track
 
     listed = list_images(images)
-    predictor = Predictor.open(model, device=device)
+    predictor = Predictor.open(model, device=device, tta=views_of(tta))
+    if tta is not None:
+        print(sentence(tta), file=sys.stderr)
     if top_k is None and not predictor.spec.multi_label:
         top_k = TOP_K
     stream = predictor.predict_stream(listed.read(), top_k=top_k, batch_size=batch_size)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sightline.data.table import ImageTable, Split
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
+    from sightline.views import TestTimeAugmentation
 
 _LABEL_FIGURES = ("mean_average_precision", "micro_f1", "macro_f1", "exact_match", "hamming_loss")
 
@@ -33,18 +34,22 @@ def evaluate(
     split: "Split | None" = None,
     device: str = "auto",
     num_workers: int = 2,
+    tta: "TestTimeAugmentation | None" = None,
 ) -> "Evaluation | MultiLabelEvaluation":
     """Measure a model on its stored split, or on other data with the same classes; by its task the one or the other.
 
     `split` is val or test, test if left out: of the images the model was trained with, or of `data` where that has
     splits. Data without splits is taken whole. Figures on the model's own split are written into its folder.
 
-    Raises ModelError when the model can't be opened, DataError when the images can't be read, have moved,
-    changed or hold a class the model doesn't know.
+    `tta` averages the logits over several views of each image: "flip" or "five_crop". Such figures are kept
+    beside the plain ones, under their own name ("test_tta_flip").
+
+    Raises RecipeError for views the model's images don't allow, ModelError when the model can't be opened,
+    DataError when the images can't be read, have moved, changed or hold a class the model doesn't know.
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     if data is None:
-        return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers)
+        return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     import numpy as np
 
     from sightline.data.prepare import readable_table
@@ -55,7 +60,7 @@ def evaluate(
     chosen = [index for index, name in enumerate(table.splits) if name == wanted]
     if not chosen:
         raise DataError(f"{str(data)!r} has no {wanted} split of its own.")
-    return evaluate_images(folder, table, np.array(chosen), device=device, num_workers=num_workers)[0]
+    return evaluate_images(folder, table, np.array(chosen), device=device, num_workers=num_workers, tta=tta)[0]
 
 
 def evaluate_images(
@@ -65,19 +70,23 @@ def evaluate_images(
     *,
     device: str = "auto",
     num_workers: int = 2,
+    tta: "TestTimeAugmentation | None" = None,
 ) -> tuple["Evaluation | MultiLabelEvaluation", "Tensor"]:
-    """The Evaluation of the table's images at `indices`, and their logits (N, K)."""
-    from sightline.data.loader import Batches, Pixels, in_order
+    """The Evaluation of the table's images at `indices`, and their logits (N, K); with `tta`, averaged over views."""
+    from sightline.data.loader import Batches, Pixels
+    from sightline.data.order import in_order
     from sightline.evaluation.metrics import evaluate_logits
     from sightline.evaluation.multilabel import evaluate_labels
     from sightline.prediction import collect_logits, pick_device
+    from sightline.views import check_views, needs_canvas
 
     spec = folder.spec
+    check_views(tta, spec.preprocess)
     targets = table.numbered(spec.classes)
-    pixels = Pixels(table, spec.preprocess, canvas=False)
+    pixels = Pixels(table, spec.preprocess, canvas=needs_canvas(tta))
     batches = Batches(pixels, in_order(indices, BATCH_SIZE), targets, len(spec.classes), num_workers)
     chosen = pick_device(device)
-    logits = collect_logits(folder.model().to(chosen), batches, spec.preprocess, device=chosen)
+    logits = collect_logits(folder.model().to(chosen), batches, spec.preprocess, device=chosen, tta=tta)
     given, truth, paths = logits.numpy(), targets[indices], [table.paths[index] for index in indices]
     temperature = spec.calibration.temperature
     if spec.thresholds is None:
@@ -125,7 +134,7 @@ def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | MultiLabel
 
 
 def _evaluate_stored(
-    folder: ModelFolder, split: "Split", *, device: str, num_workers: int
+    folder: ModelFolder, split: "Split", *, device: str, num_workers: int, tta: "TestTimeAugmentation | None"
 ) -> "Evaluation | MultiLabelEvaluation":
     from sightline.data.inspection import inspect
     from sightline.data.scan import scan
@@ -143,11 +152,12 @@ def _evaluate_stored(
             "Put them back, or name the data to evaluate on."
         )
     indices = splits.named()[split]
-    evaluation, logits = evaluate_images(folder, table, indices, device=device, num_workers=num_workers)
-    write_json(folder.path / "evaluation" / f"{split}.json", evaluation.to_json())
+    evaluation, logits = evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)
+    name = split if tta is None else f"{split}_tta_{tta}"
+    write_json(folder.path / "evaluation" / f"{name}.json", evaluation.to_json())
     rows = _prediction_rows(folder, table, indices, logits)
-    write_text(folder.path / "evaluation" / f"{split}_predictions.csv", rows)
-    folder.with_figures({**folder.spec.figures, split: key_figures(evaluation)})
+    write_text(folder.path / "evaluation" / f"{name}_predictions.csv", rows)
+    folder.with_figures({**folder.spec.figures, name: key_figures(evaluation)})
     return evaluation
 
 

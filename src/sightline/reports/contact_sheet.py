@@ -27,19 +27,20 @@ def write_contact_sheet(recipe: Recipe, data: str | Path, path: Path, *, num_ima
     """
     prepared = prepare(data, recipe.data, recipe.seed)
     shown = preview(recipe, prepared, num_images=num_images, num_epochs=num_epochs)
-    sheet = draw(shown, recipe, prepared.table.classes, [prepared.table.labels[row.number] for row in shown])
+    sheet = draw(shown, recipe, prepared.table.classes, [prepared.table.names[row.number] for row in shown])
     with whole_file(path) as aside:
         sheet.save(aside, format="PNG")
 
 
-def draw(shown: list[Preview], recipe: Recipe, classes: tuple[str, ...], labels: list[str]) -> Image.Image:
+def draw(shown: list[Preview], recipe: Recipe, classes: tuple[str, ...], labels: list[tuple[str, ...]]) -> Image.Image:
     """The sheet: a line with the augmentations, a head over the columns, a row an image with captions below."""
     cell = _cell(recipe.data.image_size)
     num_columns = 1 + len(shown[0].versions)
     width = 2 * MARGIN + num_columns * (cell + GAP)
     summary = _lines(_summary(recipe), width - 2 * MARGIN)
     top = MARGIN + (len(summary) + 1) * LINE + GAP
-    mixtures = [[_mixture(target, classes) for target in row.targets] for row in shown]
+    rows = list(zip(shown, labels, strict=True))
+    mixtures = [[_mixture(target, classes, names) for target in row.targets] for row, names in rows]
     pitch = cell + LINE * max(1, *(len(lines) for row in mixtures for lines in row)) + GAP
     sheet = Image.new("RGB", (width, top + len(shown) * pitch + MARGIN), BACKGROUND)
     pen = _Pen(sheet, cell)
@@ -48,10 +49,10 @@ def draw(shown: list[Preview], recipe: Recipe, classes: tuple[str, ...], labels:
     heads = ["original", *(f"epoch {number}" for number in range(1, num_columns))]
     for column, head in enumerate(heads):
         pen.write(head, (_left(column, cell), top - LINE - GAP // 2), colour=MUTED)
-    for row, (image, label) in enumerate(zip(shown, labels, strict=True)):
+    for row, (image, names) in enumerate(rows):
         y = top + row * pitch
         pen.paste(image.original, (_left(0, cell), y), seen_as=cell)
-        pen.write(label, (_left(0, cell), y + cell + 2), colour=INK)
+        pen.write(", ".join(names), (_left(0, cell), y + cell + 2), colour=INK)
         for column, (version, lines) in enumerate(zip(image.versions, mixtures[row], strict=True), 1):
             x = _left(column, cell)
             if version is None:
@@ -106,12 +107,15 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", 12)
 
 
-def _mixture(target: Tensor | None, classes: tuple[str, ...]) -> list[str]:
-    """The two largest parts of a mixed target; none where it is the original's."""
+def _mixture(target: Tensor | None, classes: tuple[str, ...], own: tuple[str, ...]) -> list[str]:
+    """The two largest parts of a target that is not the original's any more."""
     if target is None:
         return []
     shares = sorted(zip(target.tolist(), classes, strict=True), reverse=True)
-    return [f"{share:.0%} {name}" for share, name in shares[:2] if 0.005 <= share < 0.995]
+    parts = [(share, name) for share, name in shares if share >= 0.005]
+    if {name for _, name in parts} == set(own) and all(share >= 0.995 for share, _ in parts):
+        return []
+    return [f"{share:.0%} {name}" for share, name in parts[:2]]
 
 
 class _Pen:
