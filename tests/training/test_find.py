@@ -1,17 +1,20 @@
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sightline.data.loader import Pixels
+from sightline.augmentations import Batch
 from sightline.data.prepare import prepare
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.training.find_batch import find_batch_size, largest_that_fits, smallest_near_best
 from sightline.training.find_rate import RateRange, find_learning_rate, steepest
+from sightline.training.task import ClassificationTask
 
 RECIPE = override(
     Recipe(),
@@ -32,16 +35,16 @@ def test_there_is_no_suggestion_where_the_loss_never_falls(losses: list[float]) 
 
 
 def test_the_range_test_sees_training_images_alone_and_repeats(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: set[int] = set()
-    original = Pixels.__getitem__
+    seen: set[int] = set()
+    original: Callable[..., torch.Tensor] = ClassificationTask.training_step
 
-    def recording(self: Pixels, index: int) -> object:
-        read.add(index)
-        return original(self, index)
+    def recording(self: ClassificationTask, batch: Batch, batch_idx: int) -> torch.Tensor:
+        seen.update(batch.samples.tolist())
+        return original(self, batch, batch_idx)
 
-    monkeypatch.setattr(Pixels, "__getitem__", recording)
+    monkeypatch.setattr(ClassificationTask, "training_step", recording)
     first = find_learning_rate(RECIPE, photos, updates=20)
-    assert read == set(prepare(photos, RECIPE.data, RECIPE.seed).splits.train.tolist())
+    assert seen == set(prepare(photos, RECIPE.data, RECIPE.seed).splits.train.tolist())
     assert find_learning_rate(RECIPE, photos, updates=20) == first
     assert first.rates[0] == 1e-6
     steps = [b / a for a, b in zip(first.rates, first.rates[1:], strict=False)]

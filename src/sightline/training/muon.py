@@ -7,7 +7,7 @@ Muon is Scalable for LLM Training (Liu et al., 2025), equation 4.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
     layers = layer_names(model)
     outer = {*layers[0], *layers[-1]}
     return {
-        module.weight
+        cast(nn.Parameter, module.weight)
         for place, module in model.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
         if f"{place}.weight" not in outer

@@ -14,10 +14,10 @@ from sightline.models import Classifier
 from sightline.preprocess import Preprocess
 from sightline.randomness import Draws, seed_torch
 from sightline.recipe import Recipe
+from sightline.training.clipping import clip_gradients
+from sightline.training.freezing import Freezing
 from sightline.training.losses import Loss
 from sightline.training.lost_loss import lost_loss
-from sightline.training.freezing import Freezing
-from sightline.training.clipping import clip_gradients
 from sightline.training.optimizers import build_optimizer, set_rates
 from sightline.training.schedules import learning_rate, momentum
 
