@@ -218,6 +218,29 @@ def test_ctrl_c_writes_a_checkpoint_and_says_how_to_go_on(
     assert weights(ModelFolder.read(tmp_path / "run")) == weights(whole)
 
 
+@pytest.mark.slow
+def test_a_second_ctrl_c_is_one_line_and_the_run_can_be_resumed(data: Path, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("sightline")), "train", str(data), "--out", str(tmp_path / "run")]
+    more = ["epochs=30", "data.num_workers=2", "optim.accumulate=150"]  # the first Ctrl-C would wait for an update
+    settings = [word for setting in [*SETTINGS, *more] for word in ("--set", setting)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [*command, *settings], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        while "epoch   2" not in said:
+            said += process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = [line for line in process.stderr.read().splitlines() if line and not line.startswith("epoch")]
+    assert process.returncode == 130
+    assert rest == ["Stopped at once. `--resume` goes on from the last checkpoint."]
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    assert ModelFolder.read(tmp_path / "run").spec.figures
+
+
 def test_a_worker_that_is_killed_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill_itself(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

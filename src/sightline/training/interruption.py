@@ -1,10 +1,17 @@
 """Ctrl-C and SIGTERM end a run between two steps, after a checkpoint; a second Ctrl-C ends it at once."""
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
+
+log = logging.getLogger("sightline")
+
+
+class _StopAtOnce(BaseException):
+    """A KeyboardInterrupt that Lightning doesn't take for its own: it would end the process with exit code 1."""
 
 
 @contextmanager
@@ -12,6 +19,8 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
     """Yield a function that says whether the user has asked to stop; each call watches anew.
 
     Lightning puts its own handler in the place of ours when a run begins, and ends it with exit code 0.
+
+    Raises KeyboardInterrupt when asked a second time; the last checkpoint stays as it is.
 
     Handlers can be set in the main thread only; in another one nothing is watched.
     """
@@ -22,7 +31,7 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
 
     def note(_number: int, _frame: FrameType | None) -> None:
         if asked.is_set():
-            raise KeyboardInterrupt
+            raise _StopAtOnce
         asked.set()
 
     def look() -> bool:
@@ -35,6 +44,9 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
     look()
     try:
         yield look
+    except _StopAtOnce:
+        log.info("Stopped at once. `--resume` goes on from the last checkpoint.")
+        raise KeyboardInterrupt from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
