@@ -16,6 +16,7 @@ from sightline.data.loader import Batches, explained_failures
 from sightline.data.order import TrainingOrder
 from sightline.errors import RecipeError
 from sightline.recipe import Recipe, TrainConfig
+from sightline.training.allocator import keep_pages
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.interruption import watch_for_interruption
 from sightline.training.progress_bar import ProgressBar
@@ -35,6 +36,7 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
     Raises SightlineError when the loss is lost, an image can't be read or a checkpoint can't be written.
     """
     recipe = run.task.recipe
+    keep_pages()
     if checkpoint is not None:
         run.resume(checkpoint)
     if recipe.train.channels_last:
