@@ -31,14 +31,13 @@ class Crop:
         images = F.pad(batch.images, [self.padding] * 4)
         height, width = images.shape[2:]
         places = draws.uniform("crop", 2).double()
-        tops = (places[:, 0] * (height - image_size + 1)).long().to(images.device)  # (B,)
-        lefts = (places[:, 1] * (width - image_size + 1)).long().to(images.device)
-        span = torch.arange(image_size, device=images.device)
-        rows = (tops[:, None] + span)[:, None, :, None]  # (B, 1, image_size, 1)
-        columns = (lefts[:, None] + span)[:, None, None, :]  # (B, 1, 1, image_size)
-        batch_index = torch.arange(len(images), device=images.device)[:, None, None, None]
-        channels = torch.arange(images.shape[1], device=images.device)[None, :, None, None]
-        return replace(batch, images=images[batch_index, channels, rows, columns])
+        tops = (places[:, 0] * (height - image_size + 1)).long().tolist()
+        lefts = (places[:, 1] * (width - image_size + 1)).long().tolist()
+        windows = [
+            image[:, top : top + image_size, left : left + image_size]
+            for image, top, left in zip(images, tops, lefts, strict=True)
+        ]
+        return replace(batch, images=torch.stack(windows))
 
 
 ENTRY = Crop
