@@ -64,10 +64,11 @@ def _line(history: GradientHistory, column: str, stage: str) -> tuple[list[float
     values: list[float] = []
     for row in history:
         epoch, value = row["epoch"], row.get(column)
-        if row["stage"] == stage and isinstance(epoch, float) and isinstance(value, float):
-            if value > 0 or column in _SHARES:
-                epochs.append(epoch)
-                values.append(value)
+        if row["stage"] != stage or not isinstance(epoch, float) or not isinstance(value, float):
+            continue
+        if value > 0 or column in _SHARES:
+            epochs.append(epoch)
+            values.append(value)
     return epochs, values
 
 

@@ -31,8 +31,10 @@ class Journal:
     @classmethod
     def read(cls, stored: dict[str, Any]) -> "Journal":
         """From a checkpoint."""
-        rows = [Row(**row) for row in stored["rows"]]
-        return cls(**(stored | {"rows": rows, "gradients": [GradientRow(**row) for row in stored["gradients"]]}))
+        journal = cls(**stored)
+        journal.rows = [Row(**row) for row in stored["rows"]]
+        journal.gradients = [GradientRow(**row) for row in stored["gradients"]]
+        return journal
 
     @property
     def validation_losses(self) -> list[float]:
