@@ -95,7 +95,7 @@ def main() -> None:
     evaluate_seconds = run(["evaluate", str(model)])
     spec = json.loads((model / "model.json").read_text())["spec"]
     result = {
-        "command": shlex.join(["python", "benchmarks/multilabel.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/multilabel.py", *(Path(word).name for word in sys.argv[1:])]),
         "pairs": counts,
         "side": chosen.side,
         "epochs": chosen.epochs,

@@ -177,7 +177,10 @@ def test_a_loss_for_one_label_is_refused_by_name() -> None:
         override(RECIPE, ["loss.name=cross_entropy"])
 
 
-@pytest.mark.parametrize("settings", [["loss.name=focal"], ["loss.class_weights=balanced", "loss.label_smoothing=0.1"]])
+@pytest.mark.parametrize(
+    "settings",
+    [["loss.name=focal"], ["loss.class_weights=balanced", "loss.label_smoothing=0.1"], ["augment=[mixup, cutmix]"]],
+)
 def test_other_losses_train_too(settings: list[str], data: Path, tmp_path: Path) -> None:
     written = train(override(RECIPE, [*settings, "epochs=1"]), data, out=tmp_path / "run")
     assert written.spec.multi_label
