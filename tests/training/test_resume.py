@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from making import make_photos
 
-from sightline.errors import ModelError, RecipeError, SightlineError
+from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
@@ -239,12 +239,3 @@ def test_a_second_ctrl_c_is_one_line_and_the_run_can_be_resumed(data: Path, tmp_
     assert rest == ["Stopped at once. `--resume` goes on from the last checkpoint."]
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
     assert ModelFolder.read(tmp_path / "run").spec.figures
-
-
-def test_a_worker_that_is_killed_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill_itself(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr("sightline.data.loader.Pixels.__getitem__", kill_itself)
-    with pytest.raises(SightlineError, match=r"was killed from outside.*Lower data\.num_workers"):
-        train(override(RECIPE, ["data.num_workers=1"]), data, out=tmp_path / "run")
