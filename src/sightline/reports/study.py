@@ -9,7 +9,7 @@ import yaml
 from sightline.errors import ModelError
 from sightline.files import write_text
 from sightline.reports.html import page_template
-from sightline.reports.study_figures import courses, crossing, dots
+from sightline.reports.study_figures import courses, crossing, dots, gradients_by_stage
 
 
 def write_study_report(folder: Path) -> Path:
@@ -33,6 +33,9 @@ def render_study(result: dict[str, Any]) -> str:
         courses(ended, f"val_{result['figure']}", f"Validation {figure}", percent=True),
         courses(ended, "val_loss", "Validation loss", percent=False),
         courses(ended, "train_loss", "Training loss", percent=False),
+        gradients_by_stage(ended, "gradient_norm", "Gradient norm, first epoch", percent=False),
+        gradients_by_stage(ended, "dead", "Dead units, first epoch", percent=True),
+        gradients_by_stage(ended, "saturated", "Saturated values, first epoch", percent=True),
     ]
     return page_template("study.html.j2").render(
         result=result,

@@ -107,5 +107,40 @@ def crossing(arms: Arms, factors: Sequence[dict[str, Any]], figure_name: str) ->
         return svg(figure, "crossing", f"Mean validation {figure_name} for each value of {first['name']}, a line each.")
 
 
+def gradients_by_stage(arms: Arms, column: str, title: str, *, percent: bool) -> Markup | None:
+    """A column of gradients.csv in the first epoch along the network, the mean over an arm's runs; None without it."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+        axes = figure.subplots()
+        stages: list[str] = []
+        for number, arm in enumerate(arms):
+            values = _first_epoch(arm, column)
+            stages = stages or list(values)
+            if values:
+                colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+                places = [stages.index(stage) for stage in values]
+                axes.plot(places, list(values.values()), color=colour, marker=marker, label=_label(arm["name"]))
+        if not stages:
+            return None
+        axes.set_xticks(range(len(stages)), stages)
+        if percent:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        else:
+            axes.set_yscale("log")
+        axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+        return svg(figure, f"stages-{column}", f"{title} at each stage in the first epoch, a line for each arm.")
+
+
+def _first_epoch(arm: dict[str, Any], column: str) -> dict[str, float]:
+    """By stage, the mean over the runs; stages without the figure are left out."""
+    found: dict[str, list[float]] = {}
+    for run in arm["runs"]:
+        for row in run["gradients"]:
+            if row["epoch"] == 1 and row[column] is not None:
+                found.setdefault(row["stage"], []).append(row[column])
+    return {stage: mean(values) for stage, values in found.items()}
+
+
 def _label(name: str) -> str:
     return shorten(name, _LONGEST).replace("$", r"\$")  # matplotlib would read mathematics

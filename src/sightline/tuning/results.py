@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -31,6 +31,8 @@ class RunFigures:
     """Bytes at the peak, beyond what the libraries held before."""
     curve: list[dict[str, float | None]]
     """The rows of metrics.csv."""
+    gradients: list[dict[str, str | float | None]] = field(default_factory=list[dict[str, str | float | None]])
+    """The rows of gradients.csv, where train.watch_gradients wrote it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +183,7 @@ def _figures(job: Job) -> tuple[str, RunFigures]:
         images_per_second=median(rates) if rates else 0.0,
         memory=measured["memory_of_the_device"] or measured["memory"],
         curve=curve,
+        gradients=_gradients(job.folder / "gradients.csv"),
     )
 
 
@@ -188,6 +191,16 @@ def _judged(figures: Mapping[str, Any]) -> tuple[str, float]:
     """Accuracy; of a multi-label model its mean average precision."""
     name = "accuracy" if "accuracy" in figures else "mean_average_precision"
     return name, figures[name]["value"]
+
+
+def _gradients(path: Path) -> list[dict[str, str | float | None]]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            {name: value if name == "stage" else float(value) if value else None for name, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
 
 
 def _curve(path: Path) -> list[dict[str, float | None]]:
