@@ -6,7 +6,6 @@ Every field is followed by its meaning and unit; `sightline recipes --explain` p
 from dataclasses import dataclass, field
 
 from sightline.augmentations import Augmentation
-from sightline.errors import RecipeError
 from sightline.recipe.augment import check_augment
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig

@@ -12,10 +12,15 @@ from sightline.recipe.checks import at_least, share
 class TrainConfig:
     """How the run goes."""
 
+    fast: Literal["auto", "off"] = "off"
+    """auto tries precisions and memory formats for some steps on this machine and takes the fastest, which the run's
+    recipe.yaml then names; off takes precision, channels_last and depthwise_float32 as they are."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
     """Keep images and kernels with the channel innermost, which convolutions like; no change but in rounding."""
+    depthwise_float32: bool = False
+    """Of bf16 and fp16: compute depthwise convolutions in float32, whose backward pass is faster so on a CPU."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False
@@ -53,6 +58,7 @@ class TrainConfig:
     """Longest time between two checkpoints, in minutes; one is also written after every epoch."""
 
     def __post_init__(self) -> None:
+        self._check_fast()
         at_least("train.validate_every", self.validate_every, 1)
         if self.patience is not None:
             at_least("train.patience", self.patience, 1)
@@ -86,6 +92,14 @@ class TrainConfig:
         """The constant learning rate of an epoch, from 0, while weights are averaged; None: the schedule's."""
         first = self.swa_first_epoch(epochs)
         return self.swa_lr if first is not None and epoch >= first else None
+
+    def _check_fast(self) -> None:
+        chosen = {"precision": "float32", "channels_last": False, "depthwise_float32": False}
+        for name, default in chosen.items():
+            if self.fast == "auto" and getattr(self, name) != default:
+                raise RecipeError(f"train.fast is 'auto', which chooses train.{name} itself. Remove one of them.")
+        if self.depthwise_float32 and self.precision == "float32":
+            raise RecipeError("train.depthwise_float32 is of bf16 and fp16; train.precision is 'float32' already.")
 
     def _check_looks(self) -> None:
         if self.min_gain < 0:

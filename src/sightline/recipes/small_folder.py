@@ -6,7 +6,7 @@ Reached on 400 photos of ten classes (40 each of Imagenette, 290 to train on), o
 
 from sightline.augmentations.crop import Crop
 from sightline.augmentations.flip import Flip
-from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe
+from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 
 ENTRY = Recipe(
     epochs=20,
@@ -16,4 +16,5 @@ ENTRY = Recipe(
     augment=(Crop(), Flip()),
     loss=LossConfig(label_smoothing=0.1),
     optim=OptimConfig(name="adamw", lr=1e-3, weight_decay=0.05, warmup_epochs=1),
+    train=TrainConfig(fast="auto"),
 )

@@ -63,6 +63,9 @@ def resume(
     stored = stored_recipe(folder)
     if recipe is not None:
         _check_same(stored, recipe)
+        if recipe.train.fast == "auto":  # was settled when the run began
+            minutes = recipe.train.checkpoint_minutes
+            recipe = replace(recipe, train=replace(stored.train, checkpoint_minutes=minutes))
     with claimed(folder):
         return _resume(recipe or stored, data, folder, measure)
 
@@ -116,10 +119,12 @@ def _run_folder(data: str | Path) -> Path:
 def _start(
     recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split], *, limit: int | None = None
 ) -> ModelFolder:
+    from sightline.training.fastest import resolved
     from sightline.training.job import check_job, run_job
     from sightline.training.start import tell_of_seen_images
 
     check_job(recipe)
+    recipe = resolved(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     if limit is not None:
         prepared = replace(prepared, splits=prepared.splits.thinned(limit))
@@ -174,7 +179,9 @@ def _check_same(stored: Recipe, recipe: Recipe) -> None:
     kept, asked = to_plain(stored), to_plain(recipe)
     for free in ("num_workers", "cache"):  # never changes a result
         asked["data"][free] = kept["data"][free]
-    asked["train"]["checkpoint_minutes"] = kept["train"]["checkpoint_minutes"]
+    settled = ("fast", "precision", "channels_last", "depthwise_float32") if recipe.train.fast == "auto" else ()
+    for free in ("checkpoint_minutes", *settled):
+        asked["train"][free] = kept["train"][free]
     for section, value in kept.items():
         if asked[section] == value:
             continue

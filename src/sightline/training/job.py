@@ -30,6 +30,7 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
+from sightline.training.depthwise import keep_depthwise_float32
 from sightline.training.fit import check_precision, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
@@ -106,6 +107,8 @@ def _train(
     model = starting_network(recipe, network, table.classes)
     order = training_order(recipe, table, splits.train)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
+    if recipe.train.depthwise_float32:
+        keep_depthwise_float32(model)
     if recipe.train.checkpoint_activations:
         checkpoint_activations(model)
     _announce(recipe, prepared, model, device)

@@ -14,5 +14,5 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
         optim=recipe.optim.constant(),
         finetune=replace(recipe.finetune, head_epochs=0, unfreeze_every=None),
         augment=at_full_size(recipe.augment),
-        train=replace(recipe.train, swa_start=None, swa_lr=None),
+        train=replace(recipe.train, fast="off", swa_start=None, swa_lr=None),
     )

@@ -11,7 +11,7 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.files import claimed, write_json
 from sightline.studies import Study
 from sightline.tuning.results import StudyResult, collect
-from sightline.tuning.runs import Job, check_jobs, plan, run_all
+from sightline.tuning.runs import Job, check_jobs, plan, run_all, settled
 
 Report = Callable[[str], None]
 
@@ -34,6 +34,7 @@ def study(
     folder = Path(out)
     jobs = plan(plan_of, folder)
     check_jobs(jobs)
+    jobs = settled(jobs)
     with claimed(folder):
         run_all(jobs, data, side_by_side=side_by_side, threads=threads)
         result = collect(plan_of, folder, str(data), side_by_side)

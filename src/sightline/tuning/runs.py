@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     problems: list[str] = []
     for job in jobs:
         stored = job.folder / "recipe.yaml"
-        if stored.exists() and from_yaml(stored.read_text(encoding="utf-8")) != job.recipe:
+        if stored.exists() and not _is_same(from_yaml(stored.read_text(encoding="utf-8")), job.recipe):
             raise SightlineError(
                 f"{str(job.folder)!r} holds a run with another recipe than this study's. Choose another --out."
             )
@@ -111,6 +111,18 @@ def check_jobs(jobs: Sequence[Job]) -> None:
             problems.append(f"The arm {job.arm.name!r} can't be trained: {error}")
     if problems:
         raise RecipeError(" ".join(problems))
+
+
+def _is_same(stored: Recipe, recipe: Recipe) -> bool:
+    """Whether a run was begun with this recipe, whose train.fast may have been settled since."""
+    return stored == (replace(recipe, train=stored.train) if recipe.train.fast == "auto" else recipe)
+
+
+def settled(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with train.fast settled for each network, once for all seeds, before anything competes for the cores."""
+    from sightline.training.fastest import resolved
+
+    return [replace(job, recipe=resolved(job.recipe)) for job in jobs]
 
 
 def run_all(jobs: Sequence[Job], data: str | Path, *, side_by_side: int, threads: int | None) -> None:

@@ -1,0 +1,173 @@
+"""train.fast=auto: which precision and memory format trains this network fastest on this machine, by trying.
+
+No one setting wins everywhere: bfloat16 with the channel innermost makes a ResNet four times faster on a CPU that has
+it, and an EfficientNet slower. What was chosen is written into the run's recipe, so that a re-run is the same run.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from statistics import median
+
+import torch
+from torch.nn import functional as F
+
+from sightline.errors import SightlineError
+from sightline.files import cache_folder, write_json
+from sightline.model_folder import Architecture
+from sightline.models import Classifier
+from sightline.prediction import autocast, pick_device
+from sightline.randomness import seed_torch
+from sightline.recipe import Recipe
+from sightline.training.allocator import keep_pages
+from sightline.training.depthwise import has_depthwise, keep_depthwise_float32
+from sightline.training.job import architecture
+from sightline.training.optimizers import build_optimizer
+
+log = logging.getLogger("sightline")
+
+_VERSION = 1
+_ROUNDS = 5
+_SECONDS = 20.0
+"""After so long the rounds end, whatever was measured by then: each candidate has had one step at least."""
+_HOPELESS = 1.5
+"""A candidate this many times slower than the best is not tried again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A way to compute the same training step."""
+
+    precision: str
+    channels_last: bool
+    depthwise_float32: bool = False
+
+    def __str__(self) -> str:
+        words = [self.precision, "channels last" if self.channels_last else "channels first"]
+        return ", ".join(words + ["depthwise in float32"] * self.depthwise_float32)
+
+
+Timer = Callable[[Candidate], float]
+"""Seconds that one step takes."""
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with train.fast settled: what is fastest here, found by trying or remembered from the last time."""
+    if recipe.train.fast == "off":
+        return recipe
+    device = pick_device(recipe.train.device)
+    network = architecture(recipe, num_classes=10)
+    tried = candidates(network, device)
+    seconds = _remembered(recipe, network, device, tried)
+    if seconds is None:
+        log.info(f"Trying {len(tried)} ways to compute on {device.type}.")
+        seconds = measure(tried, _steps(recipe, network, device))
+        _remember(recipe, network, device, seconds)
+    best = min(seconds, key=seconds.__getitem__)
+    plain = seconds[tried[0]]
+    speed = recipe.batch_size / seconds[best]
+    log.info(f"train.fast: {best}; {speed:,.0f} images/s, {plain / seconds[best]:.1f} times {tried[0]}.")
+    return replace(recipe, train=replace(recipe.train, fast="off", **asdict(best)))
+
+
+def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
+    """What may be fastest on a device; the first is what every network begins as."""
+    half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
+    with torch.device("meta"):
+        depthwise = device.type == "cpu" and has_depthwise(network.build())
+    return [
+        Candidate(precision=precision, channels_last=channels_last, depthwise_float32=kept)
+        for precision in ("float32", *half)
+        for channels_last in (False, True)
+        for kept in ((False, True) if depthwise and precision == "bf16" else (False,))
+    ]
+
+
+def measure(tried: Sequence[Candidate], timer: Timer) -> dict[Candidate, float]:
+    """Median seconds of a step of each, in rounds, so that a busy moment hits all of them alike."""
+    for candidate in tried:
+        timer(candidate)  # the first step chooses kernels and takes memory
+    began = time.monotonic()
+    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in tried}
+    for _ in range(_ROUNDS):
+        best = min((median(values) for values in seconds.values() if values), default=float("inf"))
+        for candidate, values in seconds.items():
+            if not values or median(values) < _HOPELESS * best:
+                values.append(timer(candidate))
+        if time.monotonic() - began > _SECONDS:
+            break
+    return {candidate: median(values) for candidate, values in seconds.items()}
+
+
+def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer:
+    """Times forward, backward and update on noise, on a network of each candidate's own."""
+    keep_pages()
+    size, batch_size = recipe.data.image_size, recipe.batch_size
+    noise = torch.randn(batch_size, 3, size, size, device=device)
+    targets = torch.arange(batch_size, device=device) % network.num_classes
+
+    @cache
+    def built(candidate: Candidate) -> tuple[Classifier, torch.optim.Optimizer]:
+        seed_torch(recipe.seed, "weights")
+        model = network.build().to(device)
+        if candidate.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if candidate.depthwise_float32:
+            keep_depthwise_float32(model)
+        return model, build_optimizer(model, recipe.optim)
+
+    def step(candidate: Candidate) -> float:
+        model, optimizer = built(candidate)
+        layout = torch.channels_last if candidate.channels_last else torch.contiguous_format
+        images = noise.contiguous(memory_format=layout)
+        _wait(device)
+        began = time.perf_counter()
+        with autocast(device, candidate.precision):
+            outputs = model.training_outputs(images)
+        loss = torch.stack([weight * F.cross_entropy(logits.float(), targets) for weight, logits in outputs]).sum()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        _wait(device)
+        return time.perf_counter() - began
+
+    return step
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _gpu_has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cache_file(recipe: Recipe, network: Architecture, device: torch.device) -> str:
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.node()} {platform.processor()}"
+    threads = torch.get_num_threads() if device.type == "cpu" else 0
+    parts = (_VERSION, asdict(network), recipe.batch_size, recipe.optim.name, machine, threads, torch.__version__)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _remembered(
+    recipe: Recipe, network: Architecture, device: torch.device, tried: Sequence[Candidate]
+) -> dict[Candidate, float] | None:
+    path = cache_folder() / "fast" / f"{_cache_file(recipe, network, device)}.json"
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {candidate: float(stored[str(candidate)]) for candidate in tried}
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _remember(recipe: Recipe, network: Architecture, device: torch.device, seconds: dict[Candidate, float]) -> None:
+    path = cache_folder() / "fast" / f"{_cache_file(recipe, network, device)}.json"
+    with suppress(SightlineError, OSError):
+        write_json(path, {str(candidate): value for candidate, value in seconds.items()})

@@ -1,0 +1,108 @@
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from sightline.errors import RecipeError
+from sightline.model_folder import Architecture
+from sightline.models import create_model
+from sightline.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+from sightline.training import resume, stored_recipe, train
+from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
+from sightline.training.fastest import Candidate, candidates, measure, resolved
+
+CPU = torch.device("cpu")
+SMALL = Recipe(
+    epochs=1,
+    batch_size=4,
+    model=ModelConfig(name="resnet20"),
+    data=DataConfig(image_size=8, resize=8, num_workers=0),
+    train=TrainConfig(fast="auto", device="cpu"),
+)
+
+
+def test_the_median_of_interleaved_steps_is_what_counts() -> None:
+    plain, better = Candidate(precision="float32", channels_last=False), Candidate(precision="bf16", channels_last=True)
+    times = {plain: iter([9.0, 2.0, 2.0, 50.0, 2.0, 2.0]), better: iter([30.0, 1.9, 1.8, 1.9, 60.0, 1.9])}
+    assert measure([plain, better], lambda candidate: next(times[candidate])) == {plain: 2.0, better: 1.9}
+
+
+def test_a_hopeless_candidate_is_not_tried_again() -> None:
+    tried: list[bool] = []
+
+    def timer(candidate: Candidate) -> float:
+        tried.append(candidate.channels_last)
+        return 10.0 if candidate.channels_last else 1.0
+
+    measure([Candidate(precision="float32", channels_last=last) for last in (False, True)], timer)
+    assert tried.count(True) == 2
+    assert tried.count(False) == 6
+
+
+def test_depthwise_convolutions_are_a_choice_only_where_there_are_any() -> None:
+    def kept(name: str) -> set[bool]:
+        network = Architecture(name=name, num_classes=10, image_size=32)
+        return {candidate.depthwise_float32 for candidate in candidates(network, CPU)}
+
+    assert kept("resnet20") == {False}
+    assert kept("efficientnet_b0_cifar") == {False, True}
+
+
+def test_what_was_chosen_is_said_remembered_and_leaves_nothing_to_choose(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sightline")
+    logging.getLogger("sightline").propagate = True
+    first = resolved(SMALL)
+    assert "Trying 4 ways to compute on cpu." in caplog.messages
+    assert any(message.startswith("train.fast: ") and "images/s" in message for message in caplog.messages)
+    caplog.clear()
+    assert resolved(SMALL) == first
+    assert not any(message.startswith("Trying") for message in caplog.messages)
+    assert first.train.fast == "off"
+    assert resolved(first) is first
+
+
+def test_a_run_keeps_what_was_chosen_and_goes_on_with_it(photos: Path, tmp_path: Path) -> None:
+    train(SMALL, photos, out=tmp_path / "run")
+    stored = stored_recipe(tmp_path / "run")
+    assert stored.train.fast == "off"
+    weights = (tmp_path / "run" / "weights.safetensors").read_bytes()
+    (tmp_path / "run" / "model.json").unlink()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert resume(photos, out=tmp_path / "run", recipe=SMALL).spec.figures
+    assert (tmp_path / "run" / "weights.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    "settings", [{"precision": "bf16"}, {"channels_last": True}, {"precision": "bf16", "depthwise_float32": True}]
+)
+def test_a_setting_that_auto_would_overrule_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(RecipeError, match=r"train\.fast is 'auto', which chooses train\."):
+        replace(TrainConfig(fast="auto"), **settings)
+
+
+def test_depthwise_in_float32_gives_the_float32_layer_s_answer_inside_of_a_bfloat16_pass() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+    images = torch.randn(2, 6, 5, 5, requires_grad=True)
+    expected = layer(images)
+    model = nn.Sequential(layer)
+    names = list(model.state_dict())
+    assert keep_depthwise_float32(model) == 1
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model(images), expected)
+        assert model(images.bfloat16()).dtype == torch.bfloat16
+    model(images).sum().backward()
+    assert layer.weight.grad is not None
+    assert list(model.state_dict()) == names
+
+
+def test_only_depthwise_convolutions_are_swapped() -> None:
+    model = create_model("efficientnet_b0_cifar", num_classes=10, image_size=32)
+    count = keep_depthwise_float32(model)
+    assert count == 16  # Table 1's blocks
+    assert sum(isinstance(module, Float32Depthwise) for module in model.modules()) == count
+    assert keep_depthwise_float32(create_model("resnet20", num_classes=10)) == 0
