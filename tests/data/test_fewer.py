@@ -3,8 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sightline.data.fewer import fewer_to_train
+from sightline.data.fewer import fewer_to_train, rarest_labels
+from sightline.data.memory import MemorySource
 from sightline.data.split import Splits
+from sightline.data.table import ImageTable
 from sightline.errors import RecipeError
 
 LABELS = ["cat"] * 80 + ["dog"] * 16 + ["emu"] * 4 + ["cat"] * 10
@@ -42,3 +44,9 @@ def test_a_limit_that_is_not_reached_changes_nothing() -> None:
 def test_a_limit_below_the_number_of_classes_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"data.max_train_images \(2\) must be at least the number of classes \(3\)"):
         fewer_to_train(SPLITS, LABELS, 2, seed=0)
+
+
+def test_an_image_with_several_labels_counts_as_the_rarest_of_them() -> None:
+    labels = ("cat", "cat;dog", "dog", "dog", "dog;emu", "")
+    table = ImageTable(MemorySource("x", {}), tuple("abcdef"), labels, (None,) * 6, separator=";")
+    assert rarest_labels(table) == ("cat", "cat", "dog", "dog", "emu", "")

@@ -8,19 +8,29 @@ import numpy as np
 
 from sightline.data.phrases import counted
 from sightline.data.split import Splits
+from sightline.data.table import ImageTable
 from sightline.errors import RecipeError
 from sightline.randomness import permutation
+
+
+def rarest_labels(table: ImageTable) -> tuple[str, ...]:
+    """The class of each image; of several the rarest, whose images are the fewest to lose; "" where there is none."""
+    if not table.multi_label:
+        return table.labels
+    counts = table.counts
+    return tuple(min(names, key=lambda name: counts[name], default="") for names in table.names)
 
 
 def fewer_to_train(splits: Splits, labels: Sequence[str], limit: int, seed: int) -> Splits:
     """The splits with at most `limit` training images; every class keeps its share, rounded, and at least one.
 
-    `labels` are those of the whole table. Raises RecipeError when the limit is below the number of classes.
+    `labels` are `rarest_labels` of the whole table. Raises RecipeError when the limit is below the number of classes.
     """
     if len(splits.train) <= limit:
         return splits
     shuffled = splits.train[permutation(len(splits.train), seed, "fewer")]
-    sizes = Counter(labels[place] for place in shuffled.tolist())
+    order: list[int] = shuffled.tolist()
+    sizes = Counter(labels[place] for place in order)
     if limit < len(sizes):
         raise RecipeError(
             f"data.max_train_images ({limit}) must be at least the number of classes ({len(sizes)}): "
@@ -28,7 +38,7 @@ def fewer_to_train(splits: Splits, labels: Sequence[str], limit: int, seed: int)
         )
     seen: Counter[str] = Counter()
     shares: list[float] = []  # the first image of each class has 0; the k-th stands at k / size of the way
-    for place in shuffled.tolist():
+    for place in order:
         label = labels[place]
         shares.append(seen[label] / sizes[label])
         seen[label] += 1

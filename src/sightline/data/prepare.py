@@ -55,9 +55,9 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
         raise DataError(f"{_unreadable(findings, listing)}, or pass --set data.on_unreadable=leave_out.")
     splits = split(table, facts, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=seed)
     if config.max_train_images is not None:
-        from sightline.data.fewer import fewer_to_train  # it takes torch, which nothing else here needs
+        from sightline.data.fewer import fewer_to_train, rarest_labels  # it takes torch, which nothing else here needs
 
-        splits = fewer_to_train(splits, table.labels, config.max_train_images, seed)
+        splits = fewer_to_train(splits, rarest_labels(table), config.max_train_images, seed)
     findings = audit(table, facts, splits.assigned(table))
     readable = np.array([fact.error is None for fact in facts], dtype=np.bool_)
     return Prepared(table, facts, findings, splits, findings.fingerprint, readable)

@@ -31,4 +31,6 @@ def keep_depthwise_float32(model: nn.Module) -> int:
 
 def _is_depthwise(module: nn.Module) -> bool:
     # Only torch's own class: a subclass has a forward of its own, which the swap would lose.
-    return type(module) in (nn.Conv2d, Float32Depthwise) and module.groups == module.in_channels > 1
+    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, Float32Depthwise):
+        return False
+    return module.groups == module.in_channels > 1
