@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -32,6 +33,35 @@ def whole_file(path: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """Yield an empty folder beside `path` to fill; it takes the name `path` when the block ends well.
+
+    An older `path` is replaced; a block that fails leaves it untouched, and nothing else behind.
+    Raises SightlineError when the disk is full or the folder can't be written to.
+    """
+    aside, older = (path.parent / f".{secrets.token_hex(8)}.{kind}" for kind in ("part", "old"))
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for file in aside.iterdir():
+            _flush(file)
+        _flush(aside)
+        if path.exists():
+            path.rename(older)
+        aside.rename(path)
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise SightlineError(f"Could not write {str(path)!r}: {error.strerror or error}.") from error
+    finally:
+        if older.exists() and not path.exists():
+            older.rename(path)
+        for left in (aside, older):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

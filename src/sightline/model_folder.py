@@ -9,17 +9,21 @@ import os
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from sightline.errors import ModelError, SightlineError
 from sightline.files import whole_file, write_json
-from sightline.models import Classifier, create_model
 from sightline.preprocess import Preprocess
+
+if TYPE_CHECKING:  # reading model.json needs no torch
+    from torch import Tensor
+
+    from sightline.models import Classifier
+
+Part = TypeVar("Part")
 
 FORMAT = 1
 """Of model.json; it grows when an older reader would misunderstand a newer folder."""
@@ -37,8 +41,10 @@ class Architecture:
     activation: str | None = None
     norm: str | None = None
 
-    def build(self) -> Classifier:
+    def build(self) -> "Classifier":
         """The network with fresh weights. Raises ModelError."""
+        from sightline.models import create_model
+
         return create_model(**asdict(self))
 
 
@@ -106,7 +112,7 @@ class ModelSpec:
         """Whether an image may have several labels, or none."""
         return self.task == "multi_label"
 
-    def probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: "Tensor") -> "Tensor":
         """(B, K) logits -> (B, K) calibrated probabilities; rows sum to 1 where an image has one label."""
         scaled = logits / self.calibration.temperature
         return scaled.sigmoid() if self.multi_label else scaled.softmax(1)
@@ -137,22 +143,12 @@ class ModelFolder:
         Raises ModelError when there is none, or when model.json is damaged or was changed by hand.
         """
         path = Path(path)
-        try:
-            content = json.loads((path / "model.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise ModelError(_no_model(path)) from error
-        except OSError as error:
-            raise ModelError(f"{str(path / 'model.json')!r} can't be read: {error.strerror}.") from error
-        except ValueError as error:
-            raise ModelError(f"{str(path / 'model.json')!r} is damaged: {error}.") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
-            raise ModelError(f"{str(path)!r} holds a model of format {found!r}; this version reads format {FORMAT}.")
-        try:
-            spec = TypeAdapter(ModelSpec).validate_json(json.dumps(content["spec"]), strict=True)
-        except (KeyError, ValidationError, SightlineError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{str(path / 'model.json')!r} is damaged: {reason}.") from error
+        content = read_description(path)
+        if "artefact" in content:
+            raise ModelError(
+                f"{str(path)!r} holds an exported model, which only predicts; name the model folder it was made from."
+            )
+        spec = read_part(path, content, "spec", ModelSpec)
         if content.get("fingerprint") != spec.fingerprint:
             raise ModelError(
                 f"{str(path / 'model.json')!r} was changed after it was written: its architecture, classes, "
@@ -161,11 +157,11 @@ class ModelFolder:
         return cls(path, spec)
 
     @classmethod
-    def write(cls, path: Path, spec: ModelSpec, weights: dict[str, Tensor]) -> "ModelFolder":
+    def write(cls, path: Path, spec: ModelSpec, weights: "dict[str, Tensor]") -> "ModelFolder":
         """Write weights and model.json, in this order, each whole or not at all. Raises SightlineError."""
         (path / "model.json").unlink(missing_ok=True)  # never an old description beside new weights
         save_weights(path / "weights.safetensors", weights)
-        spec = replace(spec, weights_sha256=_sha256(path / "weights.safetensors"))
+        spec = replace(spec, weights_sha256=sha256(path / "weights.safetensors"))
         folder = cls(path, spec)
         folder._write_spec()
         return folder
@@ -176,11 +172,13 @@ class ModelFolder:
         folder._write_spec()
         return folder
 
-    def model(self) -> Classifier:
+    def model(self) -> "Classifier":
         """The network with its weights, in evaluation mode, on the CPU. Raises ModelError."""
+        from safetensors.torch import load_file
+
         path = self.path / "weights.safetensors"
         try:
-            if _sha256(path) != self.spec.weights_sha256:
+            if sha256(path) != self.spec.weights_sha256:
                 raise ModelError(f"{str(path)!r} is not the file that model.json describes: its sha256 differs.")
             weights = load_file(path)
         except OSError as error:
@@ -200,8 +198,10 @@ class ModelFolder:
         write_json(self.path / "model.json", content)
 
 
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+def save_weights(path: Path, weights: "dict[str, Tensor]") -> None:
     """Write tensors as safetensors, whole or not at all. Raises SightlineError."""
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     with whole_file(path) as aside:
         try:
@@ -211,7 +211,34 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
             raise OSError(int(number[1]), os.strerror(int(number[1]))) if number else error from error
 
 
-def _sha256(path: Path) -> str:
+def read_description(path: Path) -> dict[str, Any]:
+    """What the model.json in the folder `path` holds. Raises ModelError when there is none that can be read."""
+    file = path / "model.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(_no_model(path)) from error
+    except OSError as error:
+        raise ModelError(f"{str(file)!r} can't be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise ModelError(f"{str(file)!r} is damaged: {error}.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else None
+        raise ModelError(f"{str(path)!r} holds a model of format {found!r}; this version reads format {FORMAT}.")
+    return content
+
+
+def read_part(path: Path, content: dict[str, Any], key: str, kind: type[Part]) -> Part:
+    """The part `key` of a description as the dataclass `kind`. Raises ModelError when it is damaged."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(content[key]), strict=True)
+    except (KeyError, ValidationError, SightlineError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{str(path / 'model.json')!r} is damaged: {reason}.") from error
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

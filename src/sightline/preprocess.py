@@ -7,16 +7,17 @@ Resizing whole and cropping afterwards is torchvision's order, so published weig
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from sightline.decode import upright_rgb
 from sightline.errors import RecipeError
+
+if TYPE_CHECKING:  # an exported model is prepared for without torch
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -63,16 +64,26 @@ class Preprocess:
         """(image_size, image_size, 3) uint8: what the network sees, before normalisation."""
         return self._centre(image, self.image_size, offset=0)
 
-    def normalize(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: "Tensor") -> "Tensor":
         """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device."""
+        import torch
+
         mean = torch.tensor(self.mean, device=pixels.device).mul(255).view(1, 3, 1, 1)
         scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().view(1, 3, 1, 1)
         if pixels.dtype != torch.uint8:
             return (pixels.float() - mean) * scale
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).mul_(scale)
 
-    def tensor(self, image: Image.Image) -> Tensor:
+    def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, H, W) uint8 -> float32, the very bits of `normalize`, without torch."""
+        mean = np.array(self.mean, np.float32) * np.float32(255)
+        scale = np.float32(1) / (np.array(self.std, np.float32) * np.float32(255))
+        return (pixels.astype(np.float32, order="C") - mean.reshape(1, 3, 1, 1)) * scale.reshape(1, 3, 1, 1)
+
+    def tensor(self, image: Image.Image) -> "Tensor":
         """(3, image_size, image_size) float32, ready for a network, from an image in any mode."""
+        import torch
+
         pixels = torch.from_numpy(self.pixels(upright_rgb(image)))
         return self.normalize(pixels.permute(2, 0, 1)[None])[0]
 

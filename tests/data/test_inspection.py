@@ -107,6 +107,16 @@ def test_only_what_changed_is_read_again(cache: Path, tmp_path: Path, looked_at:
     assert [fact.path for fact in second] == ["cat/1.png", "cat/2.png", "dog/3.png", "dog/4.png"]
 
 
+def test_a_file_of_the_same_size_and_time_is_read_again(cache: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "data" / "a" / "1.bmp", picture(0))
+    before = inspect(scan(tmp_path / "data"))[0].sha256
+    status = file.stat()
+    write(file, picture(1))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size
+    assert inspect(scan(tmp_path / "data"))[0].sha256 != before
+
+
 def test_a_rewritten_archive_is_read_again(cache: Path, tmp_path: Path, looked_at: list[str]) -> None:
     file = write_zip(tmp_path / "a.zip", ["cat/1.png", "dog/2.png"])
     inspect(scan(file))

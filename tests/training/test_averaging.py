@@ -60,6 +60,15 @@ def test_measured_statistics_are_the_means_over_the_batches() -> None:
     assert torch.allclose(norm.get_buffer("running_mean"), torch.stack(batches).mean((0, 1, 3, 4)), atol=1e-5)
 
 
+def test_frozen_statistics_are_not_measured_anew() -> None:
+    frozen, trained = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    frozen.eval()
+    measure_statistics(nn.Sequential(frozen, trained), [torch.randn(4, 3, 5, 5) + 7])
+    assert torch.equal(frozen.get_buffer("running_mean"), torch.zeros(3))
+    assert torch.all(trained.get_buffer("running_mean") > 6)
+    assert not frozen.training
+
+
 def test_long_weight_vectors_are_shortened_and_short_ones_stay() -> None:
     layer = nn.Conv2d(1, 2, 2, bias=True)
     with torch.no_grad():

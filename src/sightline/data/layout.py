@@ -6,10 +6,10 @@ Understood, with images at any depth below a class's folder:
     train/cat/1.jpg         the same inside train/, val/ (valid/, validation/) and test/, in any letter case
 """
 
+import posixpath
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from sightline.data.phrases import counted, listed
 from sightline.data.table import ImageTable, Source, Split
@@ -51,7 +51,7 @@ def is_hidden(path: str) -> bool:
 
 def is_image(path: str) -> bool:
     """Whether a file counts as an image by its name, with no hidden folder on the way."""
-    if PurePosixPath(path).suffix.lower() not in SUFFIXES:
+    if posixpath.splitext(path)[1].lower() not in SUFFIXES:
         return False
     return not any(is_hidden(part) for part in path.split("/"))
 

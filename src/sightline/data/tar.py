@@ -63,7 +63,7 @@ def open_tar(file: Path, location: str) -> tuple[TarSource, Listing]:
     """The archive and what is in it. Raises DataError when it is no tar, or has names that can't be trusted."""
     try:
         status = file.stat()
-        stamp = f"{status.st_size} {status.st_mtime_ns}"
+        stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
         plain = _decompressed(file, stamp) if file.suffix.lower() in _OPENERS else file
         with tarfile.open(plain, "r:") as archive:
             entries = archive.getmembers()

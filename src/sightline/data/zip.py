@@ -94,7 +94,7 @@ def open_zip(file: Path, location: str) -> tuple[ZipSource, Listing]:
     if encrypted:
         raise DataError(f"{str(file)!r} is encrypted ({listed(encrypted, 3)}). Make it anew without a password.")
     members = {plain_name(entry.filename): _member(entry) for entry in entries if not entry.filename.endswith("/")}
-    stamp = f"{status.st_size} {status.st_mtime_ns}"
+    stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
     return ZipSource(location, str(file), stamp, members), archive_listing(members, folders)
 
 

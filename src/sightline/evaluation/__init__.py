@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from sightline.data.packed import Packed
     from sightline.data.table import ImageTable, Split
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
@@ -71,8 +72,12 @@ def evaluate_images(
     device: str = "auto",
     num_workers: int = 2,
     tta: "TestTimeAugmentation | None" = None,
+    store: "Packed | None" = None,
 ) -> tuple["Evaluation | MultiLabelEvaluation", "Tensor"]:
-    """The Evaluation of the table's images at `indices`, and their logits (N, K); with `tta`, averaged over views."""
+    """The Evaluation of the table's images at `indices`, and their logits (N, K); with `tta`, averaged over views.
+
+    `store` is the table's packed cache, where there is one.
+    """
     from sightline.data.loader import Batches, Pixels
     from sightline.data.order import in_order
     from sightline.evaluation.metrics import evaluate_logits
@@ -83,7 +88,7 @@ def evaluate_images(
     spec = folder.spec
     check_views(tta, spec.preprocess)
     targets = table.numbered(spec.classes)
-    pixels = Pixels(table, spec.preprocess, canvas=needs_canvas(tta))
+    pixels = Pixels(table, spec.preprocess, canvas=needs_canvas(tta), store=store)
     batches = Batches(pixels, in_order(indices, BATCH_SIZE), targets, len(spec.classes), num_workers)
     chosen = pick_device(device)
     logits = collect_logits(folder.model().to(chosen), batches, spec.preprocess, device=chosen, tta=tta)
@@ -152,13 +157,25 @@ def _evaluate_stored(
             "Put them back, or name the data to evaluate on."
         )
     indices = splits.named()[split]
-    evaluation, logits = evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)
-    name = split if tta is None else f"{split}_tta_{tta}"
+    measured = evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)
+    keep_evaluation(folder, table, indices, *measured, name=split if tta is None else f"{split}_tta_{tta}")
+    return measured[0]
+
+
+def keep_evaluation(
+    folder: ModelFolder,
+    table: "ImageTable",
+    indices: "NDArray[np.int64]",
+    evaluation: "Evaluation | MultiLabelEvaluation",
+    logits: "Tensor",
+    *,
+    name: str,
+) -> None:
+    """Write what `evaluate_images` found on the model's own split `name` into its folder."""
     write_json(folder.path / "evaluation" / f"{name}.json", evaluation.to_json())
     rows = _prediction_rows(folder, table, indices, logits)
     write_text(folder.path / "evaluation" / f"{name}_predictions.csv", rows)
     folder.with_figures({**folder.spec.figures, name: key_figures(evaluation)})
-    return evaluation
 
 
 def _prediction_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:

@@ -5,7 +5,7 @@ from sightline.augmentations.flip import Flip
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 
 ENTRY = Recipe(
-    epochs=6,
+    epochs=5,
     batch_size=128,
     model=ModelConfig(name="resnet20"),
     data=DataConfig(
@@ -13,7 +13,7 @@ ENTRY = Recipe(
         resize=16,
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
-        val_fraction=0.1,
+        val_fraction=0.06,
         max_train_images=6000,
         num_workers=0,
     ),

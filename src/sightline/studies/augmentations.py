@@ -11,17 +11,16 @@ ENTRY = Study(
     question="Which augmentation helps on few images?",
     recipe=replace(
         RECIPE,
-        epochs=12,
+        epochs=10,
         augment=(),
         data=replace(RECIPE.data, max_train_images=3000),
-        train=replace(RECIPE.train, validate_every=3),
+        train=replace(RECIPE.train, validate_every=2),
     ),
     factors=(
         Factor(
             name="augment",
             levels=(
                 Level(label="none", settings=()),
-                Level(label="flip", settings=("augment=[flip]",)),
                 Level(label="crop", settings=(f"augment=[{_CROP}]",)),
                 Level(label="flip, crop", settings=(f"augment=[{_CROP}, flip]",)),
                 Level(label="flip, crop, cutout", settings=(f"augment=[{_CROP}, flip, {{cutout: {{size: 6}}}}]",)),

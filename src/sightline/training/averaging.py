@@ -16,7 +16,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn, update_bn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]  # 1d, 2d, 3d and synchronised
+from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
 
 class WeightAverage:
@@ -59,6 +60,18 @@ class WeightAverage:
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Batch-norm statistics as the mean over these batches of normalised images (B, 3, H, W), in training mode.
 
-    Batches are looked at only where the model has batch norm.
+    Norms that are in evaluation mode are frozen and keep theirs, which the layers behind them were trained on.
+    Batches are looked at only where statistics are to be measured.
     """
-    update_bn(batches, model)
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.training]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # an equal mean
+    with torch.no_grad():
+        for images in batches:
+            model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -22,7 +22,7 @@ from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
-from sightline.evaluation import BATCH_SIZE, evaluate
+from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
 from sightline.models import Classifier, fit_note
 from sightline.prediction import collect_logits, pick_device
@@ -80,11 +80,14 @@ def run_job(
     measure: Sequence[Split],
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
+    device, num_workers = recipe.train.device, recipe.data.num_workers
     with _store(recipe, prepared) as store:
         written = _train(recipe, prepared, folder, checkpoint, store)
-    for name in measure:
-        evaluate(written, split=name, device=recipe.train.device, num_workers=recipe.data.num_workers)
-        written = ModelFolder.read(folder)  # with the figures of that split
+        for name in measure:
+            places, table = prepared.splits.named()[name], prepared.table
+            measured = evaluate_images(written, table, places, device=device, num_workers=num_workers, store=store)
+            keep_evaluation(written, table, places, *measured, name=name)
+            written = ModelFolder.read(folder)  # with the figures of that split
     return written
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import claimed, write_json
 from sightline.studies import Study
+from sightline.tuning.checks import check_arms, check_data
 from sightline.tuning.results import StudyResult, collect
 from sightline.tuning.runs import Job, check_jobs, plan, run_all, settled
 
@@ -27,13 +28,15 @@ def study(
 
     A run that fails (a loss that is no number, memory) is recorded and doesn't stop the others.
     Raises RecipeError before anything starts when an arm is no valid recipe, SightlineError when the folder holds
-    another study's runs, and KeyboardInterrupt when the user stopped it; the runs' checkpoints are written before.
+    another study's runs or runs on other images, and KeyboardInterrupt when the user stopped it; the runs' checkpoints are written before.
     """
     if side_by_side < 1:
         raise RecipeError(f"--side-by-side must be at least 1, got {side_by_side}.")
     folder = Path(out)
     jobs = plan(plan_of, folder)
+    check_arms(jobs)
     check_jobs(jobs)
+    check_data(jobs, data)
     jobs = settled(jobs)
     with claimed(folder):
         run_all(jobs, data, side_by_side=side_by_side, threads=threads)

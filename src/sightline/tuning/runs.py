@@ -22,6 +22,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from sightline.data.table import Split
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.progress import track
@@ -206,6 +207,9 @@ def _note_end(job: Job, exitcode: int) -> None:
         write_json(job.failed, {"reason": reason})
 
 
+_MEASURED: tuple[Split, ...] = ("val", "train")
+"""Splits: the figure that is judged, and the training images for the gap. The test split is not looked at."""
+
 _STOPPED = 130
 """What a run's process exits with when the user stopped it."""
 
@@ -247,13 +251,17 @@ def _end_with_the_study(lifeline: Any) -> None:
 
 def _train_or_resume(recipe: Recipe, data: str, folder: Path) -> None:
     from sightline.evaluation import evaluate
+    from sightline.model_folder import ModelFolder
     from sightline.training import resume, train
 
     if not (folder / "model.json").exists():
         begun = (folder / "recipe.yaml").exists()
         run = resume if begun else train
-        run(recipe=recipe, data=data, out=folder, measure=("val",))
-    evaluate(folder, split="train", num_workers=0)
+        run(recipe=recipe, data=data, out=folder, measure=_MEASURED)
+        return
+    for split in _MEASURED:  # stopped after the training, before all was measured
+        if split not in ModelFolder.read(folder).spec.figures:
+            evaluate(folder, split=split, num_workers=0)
 
 
 def _log_to(path: Path) -> None:
