@@ -27,8 +27,9 @@ def study(
     each with `threads` threads; left out, they share the machine's cores evenly.
 
     A run that fails (a loss that is no number, memory) is recorded and doesn't stop the others.
-    Raises RecipeError before anything starts when an arm is no valid recipe, SightlineError when the folder holds
-    another study's runs or runs on other images, and KeyboardInterrupt when the user stopped it; the runs' checkpoints are written before.
+    Raises RecipeError before anything starts when an arm is no valid recipe or the same as another, SightlineError
+    when the folder holds another study's runs or runs on other images, and KeyboardInterrupt when the user stopped
+    it; the runs' checkpoints are written before.
     """
     if side_by_side < 1:
         raise RecipeError(f"--side-by-side must be at least 1, got {side_by_side}.")
