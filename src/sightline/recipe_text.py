@@ -140,7 +140,8 @@ def _wanted(problem: dict[str, Any]) -> str:
     if problem["type"] in ("missing", "too_long"):
         return "a list of another length"
     words = problem["msg"].replace("Input should be ", "").replace("None", "null")
-    return words.replace("a valid integer", "an integer").replace("valid ", "")
+    words = words.replace("a valid integer", "an integer").replace("a valid array", "a list")
+    return words.replace("valid ", "")
 
 
 def _unknown_setting(name: str) -> RecipeError:
