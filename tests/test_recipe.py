@@ -65,7 +65,7 @@ def test_no_field_holds_another_type_than_values_and_sections() -> None:
         ("data.resize=100", "data.resize (100) must be at least data.image_size (224): the crop would be larger"),
         ("optim.warmup_epochs=20", "optim.warmup_epochs (20.0) must be less than epochs (20)"),
         ("optim.nesterov=true", "optim.nesterov is for optim.name 'sgd'; optim.name is 'adamw', which would ignore it"),
-        ("data.mean=[1,2]", "data.mean should be a list of another length, got [1, 2]."),
+        ("data.mean=[1,2]", "data.mean should be a list of 3 values, got [1, 2]."),
         ("optim.betas=0.9", "optim.betas should be a list, got 0.9."),
         ("epochs", "--set takes name=value, got 'epochs'."),
         ("epochs=[1", "Not valid YAML at line 1"),

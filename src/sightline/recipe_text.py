@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -131,14 +131,20 @@ def _checked(hint: Any, value: object, name: str) -> object:
     try:
         return TypeAdapter(hint).validate_json(text, strict=True)
     except ValidationError as error:
-        wanted = " or ".join(dict.fromkeys(_wanted(cast(dict[str, Any], problem)) for problem in error.errors()))
+        wanted = " or ".join(dict.fromkeys(_wanted(cast(dict[str, Any], problem), hint) for problem in error.errors()))
         raise RecipeError(f"{name} should be {wanted}, got {value!r}.") from error
 
 
-def _wanted(problem: dict[str, Any]) -> str:
+def _length(hint: Any) -> int:
+    """How many values a field's tuple has; where it may be null too, the tuple beside it."""
+    kinds = [hint, *get_args(hint)]
+    return next(len(get_args(kind)) for kind in kinds if get_origin(kind) is tuple)
+
+
+def _wanted(problem: dict[str, Any], hint: Any) -> str:
     """What a field takes, from pydantic's description of what was wrong."""
     if problem["type"] in ("missing", "too_long"):
-        return "a list of another length"
+        return f"a list of {_length(hint)} values"
     words = problem["msg"].replace("Input should be ", "").replace("None", "null")
     words = words.replace("a valid integer", "an integer").replace("a valid array", "a list")
     return words.replace("valid ", "")

@@ -34,6 +34,11 @@ def test_a_factor_without_values_is_refused(text: str) -> None:
         factor_of(text)
 
 
+def test_a_missing_value_is_refused() -> None:
+    with pytest.raises(RecipeError, match="a value is missing in '0.1,'"):
+        factor_of("optim.lr=0.1,")
+
+
 def test_an_arm_may_change_several_settings_or_none() -> None:
     factor = factor_of_arms(["plain:", "sgd: optim.name=sgd augment=[flip, crop]"])
     assert [level.settings for level in factor.levels] == [(), ("optim.name=sgd", "augment=[flip, crop]")]

@@ -52,6 +52,8 @@ def study(
     result = run(plan, data, out=folder, side_by_side=side_by_side)
     _print_table(result)
     print(f"report  {write_study_report(folder)}")
+    if any(arm.failures for arm in result.arms):
+        raise typer.Exit(1)
 
 
 def _plan(

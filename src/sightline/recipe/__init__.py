@@ -45,7 +45,7 @@ class Recipe:
         check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None
         self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)
-        self.optim.check_epochs(self.epochs)
+        self.optim.check_epochs(self.epochs, looks=-(-self.epochs // self.train.validate_every))
         self.train.swa_first_epoch(self.epochs)
         self.optim.batches_per_update(self.batch_size)
         self.optim.check_average(self.train.ema_decay, self.train.swa_start)

@@ -7,6 +7,9 @@ from sightline.errors import RecipeError
 from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from sightline.recipe.checks import at_least, share
 
+MOST_WORKERS = 1024
+"""Threads that read images."""
+
 LARGEST_SIDE = 4096
 """Of an image, in pixels."""
 
@@ -53,7 +56,7 @@ class DataConfig:
         if self.max_train_images is not None:
             at_least("data.max_train_images", self.max_train_images, 1)
         at_least("data.repeats", self.repeats, 1, most=1000)
-        at_least("data.num_workers", self.num_workers, 0)
+        at_least("data.num_workers", self.num_workers, 0, most=MOST_WORKERS)
         if self.label_separator == "":
             raise RecipeError(
                 "data.label_separator must have a character; null is for one label an image. "

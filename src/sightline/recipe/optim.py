@@ -175,8 +175,14 @@ class OptimConfig:
             patience=None,
         )
 
-    def check_epochs(self, epochs: int) -> None:
-        """Raise RecipeError for what a run of so many epochs would never reach."""
+    def check_epochs(self, epochs: int, *, looks: int) -> None:
+        """Raise RecipeError for what a run of so many epochs, and looks at the validation split, would never reach."""
+        patience = 3 if self.patience is None else self.patience
+        if self.course == "plateau" and patience + 1 >= looks:
+            raise RecipeError(
+                f"optim.schedule 'plateau' could never step: it waits for {patience} looks at the validation split "
+                f"without a lower loss after the first, and the run has {looks}. Lower optim.patience or train longer."
+            )
         if self.warmup_epochs >= epochs:
             raise RecipeError(
                 f"optim.warmup_epochs ({self.warmup_epochs}) must be less than epochs ({epochs}): "
@@ -273,7 +279,7 @@ class OptimConfig:
             at_least("optim.patience", self.patience, 1)
 
     def _check_update(self) -> None:
-        at_least("optim.accumulate", self.accumulate, 1)
+        at_least("optim.accumulate", self.accumulate, 1, most=MOST)
         if self.target_batch is not None:
             at_least("optim.target_batch", self.target_batch, 1, most=MOST)
             if self.accumulate != 1:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sightline.data.outside import check_outside
 from sightline.data.prepare import Prepared, prepare
 from sightline.data.split import Splits
 from sightline.data.table import Split
@@ -37,6 +38,7 @@ def train(
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
     folder = _free_folder(data) if out is None else Path(out)
+    check_outside(folder, data)
     if not _is_free(folder):
         raise ModelError(
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."

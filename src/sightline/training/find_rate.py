@@ -101,6 +101,8 @@ def steepest(rates: list[float], smoothed: list[float]) -> float | None:
 
     The first tenth of the updates, where few losses have been averaged, is left out.
     """
+    if not rates:  # the first loss was no number
+        return None
     first = len(rates) // 10
     lowest = first + int(np.argmin(smoothed[first:]))
     if lowest - first < 2 or smoothed[lowest] >= smoothed[first]:

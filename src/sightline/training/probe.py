@@ -34,7 +34,10 @@ GRID = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 """Inverse strengths of the L2 penalty that are tried: scikit-learn's C, for standardised features."""
 MAX_STEPS = 1000
 """Of L-BFGS, for each of them."""
-NOT_USED = "epochs, batch_size, augment, loss, optim, data.sampling, and train but its device"
+NOT_USED = (
+    "epochs, batch_size, augment, loss, optim, data.sampling, data.repeats, model.dropout, model.drop_path, "
+    "and train but its device"
+)
 
 _ROWS = 4096
 """Features that are in memory at once while they are standardised."""

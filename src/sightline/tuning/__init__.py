@@ -4,17 +4,15 @@ A study is a folder: one model folder for each run under `runs/`, and `study.jso
 trained by `sightline.training`, each in a process of its own, so that each has its own peak of memory.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
-from sightline.errors import RecipeError, SightlineError
+from sightline.data.outside import check_outside
+from sightline.errors import RecipeError
 from sightline.files import claimed, write_json
 from sightline.studies import Study
 from sightline.tuning.checks import check_arms, check_data
 from sightline.tuning.results import StudyResult, collect
-from sightline.tuning.runs import Job, check_jobs, plan, run_all, settled
-
-Report = Callable[[str], None]
+from sightline.tuning.runs import check_jobs, plan, run_all, settled
 
 
 def study(
@@ -34,6 +32,7 @@ def study(
     if side_by_side < 1:
         raise RecipeError(f"--side-by-side must be at least 1, got {side_by_side}.")
     folder = Path(out)
+    check_outside(folder, data)
     jobs = plan(plan_of, folder)
     check_arms(jobs)
     check_jobs(jobs)
@@ -44,6 +43,3 @@ def study(
         result = collect(plan_of, folder, str(data), side_by_side)
         write_json(folder / "study.json", result.to_json())
     return result
-
-
-__all__ = ["Job", "Report", "SightlineError", "StudyResult", "study"]

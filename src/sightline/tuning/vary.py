@@ -40,7 +40,10 @@ def _full_name(name: str) -> str:
 
 
 def _values(text: str) -> list[str]:
-    return [value.strip() for value in _split(text, ",")]
+    values = [value.strip() for value in _split(text, ",")]
+    if not all(values):
+        raise RecipeError(f"--vary: a value is missing in {text!r}; a comma stands between two values.")
+    return values
 
 
 def _words(text: str) -> list[str]:

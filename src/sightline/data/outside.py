@@ -1,0 +1,15 @@
+"""Results never go among the images: the next scan would take them for data."""
+
+from pathlib import Path
+
+from sightline.errors import DataError
+
+
+def check_outside(folder: Path, data: str | Path) -> None:
+    """Raise DataError when `folder`, which is to be written, lies inside the folder of images `data`."""
+    images = Path(data)
+    if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
+        raise DataError(
+            f"{str(folder)!r} lies inside the images' own folder {str(data)!r}, where it would be taken for data. "
+            "Choose an --out elsewhere."
+        )

@@ -1,0 +1,29 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.data.outside import check_outside
+from sightline.errors import DataError
+
+
+@pytest.mark.parametrize("inside", ["run", "red/run", "."])
+def test_a_folder_among_the_images_is_refused(photos: Path, inside: str) -> None:
+    with pytest.raises(DataError, match="lies inside the images' own folder"):
+        check_outside(photos / inside, photos)
+
+
+def test_a_folder_beside_the_images_or_an_archive_s_is_fine(photos: Path, tmp_path: Path) -> None:
+    check_outside(tmp_path / "photos-run", photos)
+    (tmp_path / "photos.zip").write_bytes(b"")
+    check_outside(tmp_path / "run", tmp_path / "photos.zip")
+
+
+@pytest.mark.parametrize("verb", [["train"], ["study", "--vary", "optim.lr=0.1,0.2"]])
+def test_the_command_says_so_in_one_line(
+    photos: Path, verb: list[str], run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, err = run_cli(verb[0], photos, *verb[1:], "--out", photos / "run")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "Choose an --out elsewhere." in err
+    assert not (photos / "run").exists()
