@@ -11,7 +11,7 @@ ENTRY = Study(
     question="Which augmentation helps on few images?",
     recipe=replace(
         RECIPE,
-        epochs=10,
+        epochs=8,
         augment=(),
         data=replace(RECIPE.data, max_train_images=3000),
         train=replace(RECIPE.train, validate_every=2),

@@ -13,6 +13,7 @@ ENTRY = Study(
     question="How do ReLU and sigmoid pass the gradient through a plain network of 32 layers?",
     recipe=replace(
         RECIPE,
+        epochs=3,
         model=replace(RECIPE.model, name="plain32"),
         # A tenth of the residual network's rate, and short gradients: without batch norm it diverges otherwise.
         optim=replace(RECIPE.optim, lr=0.01, clip_norm=1.0),

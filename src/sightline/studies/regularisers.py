@@ -12,7 +12,7 @@ ENTRY = Study(
     question="Which regulariser narrows the gap between training and validation?",
     recipe=replace(
         RECIPE,
-        epochs=15,
+        epochs=12,
         augment=(),
         data=replace(RECIPE.data, max_train_images=2000),
         optim=replace(RECIPE.optim, weight_decay=0.0),
