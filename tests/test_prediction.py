@@ -32,8 +32,9 @@ def test_probabilities_are_calibrated_sorted_and_sum_to_one(predictor: Predictor
     values = [guess.probability for guess in answer.guesses]
     assert values == sorted(values, reverse=True)
     assert sum(values) == pytest.approx(1, abs=1e-6)
-    pixels = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
-    assert torch.allclose(predictor.probabilities(pixels), (predictor.logits(pixels) / 1.5).softmax(1))
+    pixels = np.zeros((1, 3, 16, 16), dtype=np.uint8)
+    expected = (torch.from_numpy(predictor.logits(pixels)).double() / 1.5).softmax(1)
+    assert np.allclose(predictor.probabilities(pixels), expected, atol=1e-12)
 
 
 def test_the_batch_size_does_not_change_the_order_or_the_answers(predictor: Predictor, photos: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from making import make_folder, make_photos
@@ -80,7 +81,7 @@ def test_the_predictor_averages_what_evaluation_averages(trained: ModelFolder) -
     paths = sorted(data.rglob("*.jpg"))[:5]
     predictor = Predictor(trained, tta="five_crop")
     canvases = [trained.spec.preprocess.canvas(Image.open(path)) for path in paths]
-    stacked = torch.stack([torch.from_numpy(canvas).permute(2, 0, 1) for canvas in canvases])
+    stacked = np.stack([canvas.transpose(2, 0, 1) for canvas in canvases])
     for prediction, row in zip(predictor.predict(paths), predictor.probabilities(stacked), strict=True):
         assert prediction.guesses[0].probability == pytest.approx(row.max().item(), abs=1e-6)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from sightline.data.prepare import check
     from sightline.errors import SightlineError
     from sightline.evaluation import evaluate
+    from sightline.exporting import export
     from sightline.model_folder import ModelFolder
     from sightline.models import create_model
     from sightline.prediction import Predictor
@@ -26,6 +27,7 @@ __all__ = [
     "check",
     "create_model",
     "evaluate",
+    "export",
     "find_recipe",
     "resume",
     "train",
@@ -40,6 +42,7 @@ _HOMES = {
     "check": "sightline.data.prepare",
     "create_model": "sightline.models",
     "evaluate": "sightline.evaluation",
+    "export": "sightline.exporting",
     "find_recipe": "sightline.recipes",
     "resume": "sightline.training",
     "train": "sightline.training",

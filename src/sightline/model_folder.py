@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
@@ -116,6 +118,14 @@ class ModelSpec:
         """(B, K) logits -> (B, K) calibrated probabilities; rows sum to 1 where an image has one label."""
         scaled = logits / self.calibration.temperature
         return scaled.sigmoid() if self.multi_label else scaled.softmax(1)
+
+    def probabilities_of(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same of an array, in double precision, without torch."""
+        scaled = logits.astype(np.float64) / self.calibration.temperature
+        if self.multi_label:
+            return 0.5 * (1 + np.tanh(0.5 * scaled))  # the logistic function, without overflow
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
 
     @property
     def fingerprint(self) -> str:

@@ -1,24 +1,32 @@
-"""Predictor: a model folder behind one `predict()`, and the logits of whole data sets."""
+"""Predictor: a model folder, or an exported one, behind one `predict()`; and the logits of whole data sets.
+
+An exported model is answered for without importing torch, unless its format is torch's own.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
 
-from sightline.data.loader import Batches, explained_failures
 from sightline.decode import decode, upright_rgb
 from sightline.errors import SightlineError, UnreadableImageError
+from sightline.exported_folder import ExportedFolder, open_folder
+from sightline.formats import open_exported
 from sightline.model_folder import ModelFolder
 from sightline.preprocess import Preprocess
 from sightline.progress import track
-from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas
+from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas, views
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from sightline.data.loader import Batches
 
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
@@ -26,7 +34,8 @@ ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 TOP_K = 5
 """Classes that are given for an image unless asked otherwise."""
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+"""By the recipe's names, torch's."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +58,25 @@ class Prediction:
 
 
 class Predictor:
-    """Answers for images, with the preprocessing and calibration that the model folder states."""
+    """Answers for images, with the preprocessing and calibration that the folder states."""
 
-    def __init__(self, folder: ModelFolder, *, device: str = "auto", tta: TestTimeAugmentation | None = None) -> None:
+    def __init__(
+        self, folder: ModelFolder | ExportedFolder, *, device: str = "auto", tta: TestTimeAugmentation | None = None
+    ) -> None:
         check_views(tta, folder.spec.preprocess)
         self.spec = folder.spec
         self.tta: TestTimeAugmentation | None = tta
-        self.device = pick_device(device)
-        self.model = folder.model().to(self.device)
+        self._network = _Exported(folder, device) if isinstance(folder, ExportedFolder) else _Torch(folder, device)
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "auto", tta: TestTimeAugmentation | None = None) -> "Predictor":
-        """Read a model folder. `device` is auto, cpu, cuda or mps. Raises ModelError.
+        """Read a model folder or an exported one. `device` is auto, cpu, cuda or mps; exported models run on the CPU.
 
         `tta` averages the logits over several views of each image ("flip" or "five_crop"); it takes as many times as
-        long. Raises RecipeError for views the model's images don't allow.
+        long. Raises RecipeError for views the model's images don't allow, ModelError for a folder that is damaged or
+        was changed by hand, MissingPackageError where an exported model's runtime isn't installed.
         """
-        return cls(ModelFolder.read(path), device=device, tta=tta)
+        return cls(open_folder(path), device=device, tta=tta)
 
     def predict(
         self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = 32
@@ -98,60 +109,97 @@ class Predictor:
         while chunk := list(islice(remaining, batch_size)):
             yield from self._predict_batch(chunk, top_k)
 
-    def logits(self, pixels: Tensor) -> Tensor:
-        """(B, 3, image_size, image_size) uint8 -> (B, K) float32 logits, not calibrated, on the CPU.
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, 3, image_size, image_size) uint8 -> (B, K) logits, not calibrated.
 
         With `tta="five_crop"` the pixels are the canvas, (B, 3, resize, resize).
         """
-        with torch.inference_mode():
-            return averaged(self.model, pixels.to(self.device), self.spec.preprocess, self.tta).float().cpu()
+        return self._network.logits(pixels, self.spec.preprocess, self.tta)
 
-    def probabilities(self, pixels: Tensor) -> Tensor:
-        """Pixels as for `logits` -> (B, K) float32, calibrated, on the CPU."""
-        return self.spec.probabilities(self.logits(pixels))
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Pixels as for `logits` -> (B, K), calibrated."""
+        return self.spec.probabilities_of(self.logits(pixels))
 
     def _predict_batch(
         self, chunk: list[tuple[str, ImageLike | UnreadableImageError]], top_k: int | None
     ) -> Iterator[Prediction]:
         errors: dict[int, str] = {}
-        pixels: dict[int, Tensor] = {}
+        pixels: dict[int, NDArray[np.uint8]] = {}
         window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
         for place, (_, image) in enumerate(chunk):
             try:
-                pixels[place] = torch.from_numpy(window(_read(image))).permute(2, 0, 1)
+                pixels[place] = window(_read(image)).transpose(2, 0, 1)
             except UnreadableImageError as error:
                 errors[place] = str(error)
-        rows = dict(zip(pixels, self.probabilities(torch.stack(list(pixels.values()))), strict=True)) if pixels else {}
+        rows = dict(zip(pixels, self.probabilities(np.stack(list(pixels.values()))), strict=True)) if pixels else {}
         for place, (name, _) in enumerate(chunk):
             if place in errors:
                 yield Prediction(name, error=errors[place])
                 continue
             yield Prediction(name, self._guesses(rows[place], top_k))
 
-    def _guesses(self, probabilities: Tensor, top_k: int | None) -> tuple[Guess, ...]:
+    def _guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
         """The classes to give for one image (K,), the most probable first."""
-        best = probabilities.topk(min(top_k or TOP_K, len(probabilities)))
+        order = np.argsort(-probabilities, kind="stable")
         if self.spec.thresholds is not None and top_k is None:
-            chosen = probabilities.double() >= torch.tensor(self.spec.thresholds.values, dtype=torch.float64)
-            best = probabilities.where(chosen, -1.0).topk(int(chosen.sum()))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return tuple(Guess(self.spec.classes[number], value) for number, value in pairs)
+            order = order[probabilities[order] >= np.array(self.spec.thresholds.values)[order]]
+        else:
+            order = order[: top_k or TOP_K]
+        return tuple(Guess(self.spec.classes[number], float(probabilities[number])) for number in order.tolist())
+
+
+class _Torch:
+    """A model folder's network, run by torch."""
+
+    def __init__(self, folder: ModelFolder, device: str) -> None:
+        self.device = pick_device(device)
+        self.model = folder.model().to(self.device)
+
+    def logits(
+        self, pixels: NDArray[np.uint8], preprocess: Preprocess, tta: TestTimeAugmentation | None
+    ) -> NDArray[np.float32]:
+        import torch
+
+        with torch.inference_mode():
+            images = torch.from_numpy(pixels).to(self.device)
+            return averaged(self.model, images, preprocess, tta).float().cpu().numpy()
+
+
+class _Exported:
+    """An exported model, run by its format's runtime."""
+
+    def __init__(self, folder: ExportedFolder, device: str) -> None:
+        if device not in ("auto", "cpu"):
+            raise SightlineError(
+                f"An exported model runs on the CPU, not on the device {device!r}. Leave --device out."
+            )
+        self.opened = open_exported(folder)
+
+    def logits(
+        self, pixels: NDArray[np.uint8], preprocess: Preprocess, tta: TestTimeAugmentation | None
+    ) -> NDArray[np.float32]:
+        rows = [self.opened(view).logits for view in views(pixels, preprocess, tta)]
+        return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
 
 
 def collect_logits(
-    model: nn.Module,
-    batches: Batches,
+    model: "nn.Module",
+    batches: "Batches",
     preprocess: Preprocess,
     *,
-    device: torch.device,
+    device: "torch.device",
     precision: str = "float32",
     label: str = "Evaluating",
     tta: TestTimeAugmentation | None = None,
-) -> Tensor:
+) -> "Tensor":
     """(N, K) float32 logits on the CPU, in the order of `batches`. The model's mode is put back afterwards.
 
     With `tta` they are averaged over views of each image; `batches` holds canvases where `needs_canvas(tta)`.
     """
+    import torch
+
+    from sightline.data.loader import explained_failures
+
     training = model.training
     model.eval()
     total = sum(len(part) for part in batches.order)
@@ -164,13 +212,18 @@ def collect_logits(
     return torch.cat(rows)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+def autocast(device: "torch.device", precision: str) -> "torch.autocast":
     """Mixed precision on that device; "float32" turns it off."""
-    return torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision in AUTOCAST)
+    import torch
+
+    dtype = getattr(torch, AUTOCAST[precision]) if precision in AUTOCAST else None
+    return torch.autocast(device.type, dtype=dtype, enabled=precision in AUTOCAST)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str) -> "torch.device":
     """The device of that name; "auto" is a GPU where there is one. Raises SightlineError where it is missing."""
+    import torch
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])

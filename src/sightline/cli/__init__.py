@@ -6,7 +6,7 @@ import warnings
 
 import typer
 
-from sightline.cli import augment, check, demo, evaluate, find, models, predict, recipes, study, train
+from sightline.cli import augment, check, demo, evaluate, export, find, models, predict, recipes, study, train
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for verb in (
     train.train,
     evaluate.evaluate,
     predict.predict,
+    export.export,
     models.models,
     recipes.recipes,
     study.study,

@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, or an exported one.")],
     images: Annotated[list[str], typer.Argument(help="Image files, folders or archives of them.")],
     form: Annotated[Format, typer.Option("--format", help="How to print the predictions.")] = Format.TABLE,
     top_k: Annotated[

@@ -56,7 +56,7 @@ def evaluate(
     from sightline.data.prepare import readable_table
 
     table = readable_table(data, label_separator=_separator(folder))
-    _check_classes(table, folder)
+    check_classes(table, folder)
     wanted = None if split is None and None in table.splits else split or "test"
     chosen = [index for index, name in enumerate(table.splits) if name == wanted]
     if not chosen:
@@ -138,9 +138,11 @@ def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | MultiLabel
         raise ModelError(f"{str(path)!r} can't be read: {error}.") from error
 
 
-def _evaluate_stored(
-    folder: ModelFolder, split: "Split", *, device: str, num_workers: int, tta: "TestTimeAugmentation | None"
-) -> "Evaluation | MultiLabelEvaluation":
+def stored_split(folder: ModelFolder, split: "Split") -> tuple["ImageTable", "NDArray[np.int64]"]:
+    """The images the model was trained with, and the places of those in its own split.
+
+    Raises ModelError when the folder doesn't say, DataError when the images have moved or changed.
+    """
     from sightline.data.inspection import inspect
     from sightline.data.scan import scan
     from sightline.data.split import Splits
@@ -156,7 +158,13 @@ def _evaluate_stored(
             f"Images of the {split} split have changed in {table.source.location!r} since the model was trained. "
             "Put them back, or name the data to evaluate on."
         )
-    indices = splits.named()[split]
+    return table, splits.named()[split]
+
+
+def _evaluate_stored(
+    folder: ModelFolder, split: "Split", *, device: str, num_workers: int, tta: "TestTimeAugmentation | None"
+) -> "Evaluation | MultiLabelEvaluation":
+    table, indices = stored_split(folder, split)
     measured = evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)
     keep_evaluation(folder, table, indices, *measured, name=split if tta is None else f"{split}_tta_{tta}")
     return measured[0]
@@ -211,7 +219,7 @@ def _separator(folder: ModelFolder) -> str | None:
     return folder.spec.provenance.data.get("label_separator") if folder.spec.multi_label else None
 
 
-def _check_classes(table: "ImageTable", folder: ModelFolder) -> None:
+def check_classes(table: "ImageTable", folder: ModelFolder) -> None:
     """Raise DataError when the images have a class that the model doesn't know."""
     strange = [name for name in table.classes if name not in folder.spec.classes]
     if not strange:

@@ -1,0 +1,125 @@
+"""torch.export's program: the model's own logits, and no code from a file that was prepared."""
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from filled import CLASSES, make_filled
+from making import make_photos
+
+from sightline.errors import ModelError
+from sightline.exported_folder import ExportedFolder
+from sightline.exporting import export
+from sightline.formats import open_exported
+from sightline.model_folder import ModelFolder
+from sightline.safe_program import check_program
+
+pytestmark = pytest.mark.xdist_group("pt2")
+Rewrite = Callable[[str, bytes], bytes]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return make_filled(tmp_path_factory.mktemp("model") / "model")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, model: ModelFolder) -> ExportedFolder:
+    return export(model, "torch", data=make_photos(tmp_path_factory.mktemp("data") / "photos", count=4))
+
+
+def test_the_logits_are_the_model_s_to_the_bit(folder: ExportedFolder, model: ModelFolder) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = model.model()(model.spec.preprocess.normalize(torch.from_numpy(pixels)))
+    assert np.array_equal(open_exported(folder)(pixels).logits, expected.numpy())
+
+
+def test_an_extra_file_of_the_archive_names_the_classes_and_the_parent(folder: ExportedFolder) -> None:
+    extra = {"sightline.json": ""}
+    torch.export.load(folder.path / "model.pt2", extra_files=extra)
+    told = json.loads(extra["sightline.json"])
+    assert json.loads(told["classes"]) == list(CLASSES)
+    assert told["parent"] == folder.artefact.parent
+
+
+class _Harmful:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+def _in_program(change: Callable[[dict], None]) -> Rewrite:  # type: ignore[type-arg]
+    def rewrite(name: str, content: bytes) -> bytes:
+        if not name.endswith("models/model.json"):
+            return content
+        program = json.loads(content)
+        change(program)
+        return json.dumps(program).encode()
+
+    return rewrite
+
+
+def _sample_inputs(name: str, content: bytes) -> bytes:
+    return pickle.dumps(_Harmful(), protocol=2) if name.endswith("sample_inputs/model.pt") else content
+
+
+def _pickled_weight(name: str, content: bytes) -> bytes:
+    return (
+        content.replace(b'"use_pickle": false', b'"use_pickle": true', 1) if name.endswith("config.json") else content
+    )
+
+
+def _system(program: dict) -> None:  # type: ignore[type-arg]
+    program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.os.system"
+
+
+def _expression(program: dict) -> None:  # type: ignore[type-arg]
+    text = json.dumps(program).replace("positive=True", "positive=__import__('os')", 1)
+    program.update(json.loads(text))
+
+
+PREPARED: dict[str, tuple[Rewrite, str]] = {
+    "sample inputs": (_sample_inputs, "a pickle"),
+    "a weight": (_pickled_weight, "a pickle 'conv1.weight'"),
+    "a call": (_in_program(_system), "a call of 'torch.os.system'"),
+    "a shape": (_in_program(_expression), "an expression"),
+    "a guard": (_in_program(lambda program: program.update(guards_code=["exit()"])), "a condition 'exit()'"),
+}
+
+
+@pytest.mark.parametrize("case", PREPARED)
+def test_an_archive_that_would_run_code_is_refused_in_one_sentence(
+    case: str, folder: ExportedFolder, tmp_path: Path
+) -> None:
+    rewrite, sentence = PREPARED[case]
+    prepared = tmp_path / "model.pt2"
+    with zipfile.ZipFile(folder.path / "model.pt2") as source, zipfile.ZipFile(prepared, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, rewrite(name, source.read(name)))
+    check_program(folder.path / "model.pt2")  # as exported it passes
+    with pytest.raises(ModelError, match="holds more than tensors and operators") as error:
+        check_program(prepared)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_archive_with_a_library_in_it_is_refused(folder: ExportedFolder, tmp_path: Path) -> None:
+    prepared = tmp_path / "model.pt2"
+    prepared.write_bytes((folder.path / "model.pt2").read_bytes())
+    with zipfile.ZipFile(prepared, "a") as archive:
+        archive.writestr("model/data/aotinductor/model/code.so", b"")
+    with pytest.raises(ModelError, match=r"a file 'model/data/aotinductor/model/code.so'"):
+        check_program(prepared)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04"])
+def test_what_is_no_archive_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.pt2").write_bytes(content)
+    with pytest.raises(ModelError, match="can't be read as a .pt2 archive"):
+        check_program(tmp_path / "model.pt2")
