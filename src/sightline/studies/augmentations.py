@@ -21,12 +21,10 @@ ENTRY = Study(
             name="augment",
             levels=(
                 Level(label="none", settings=()),
-                Level(label="crop", settings=(f"augment=[{_CROP}]",)),
                 Level(label="flip, crop", settings=(f"augment=[{_CROP}, flip]",)),
                 Level(label="flip, crop, cutout", settings=(f"augment=[{_CROP}, flip, {{cutout: {{size: 6}}}}]",)),
                 Level(label="flip, crop, trivial", settings=(f"augment=[{_CROP}, flip, trivial_augment]",)),
                 Level(label="flip, crop, mixup", settings=(f"augment=[{_CROP}, flip, mixup]",)),
-                Level(label="flip, crop, cutmix", settings=(f"augment=[{_CROP}, flip, cutmix]",)),
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Batches of 128 at once, gathered from four of 32, and other sizes: the same result, and how much less memory?
+"""Batches of 128 at once, and gathered from four of 32: the same result, and how much less memory?
 
 Accumulation gives the gradient of the large batch, but batch norm sees the small ones: with group norm the two agree
 but for rounding, with batch norm they can't.
@@ -16,7 +16,6 @@ ENTRY = Study(
             levels=(
                 Level(label="128", settings=("batch_size=128",)),
                 Level(label="4 x 32", settings=("batch_size=32", "optim.accumulate=4")),
-                Level(label="512", settings=("batch_size=512", "optim.lr=0.2")),
             ),
         ),
         Factor(

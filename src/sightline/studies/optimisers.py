@@ -1,4 +1,4 @@
-"""Five optimisers, two of them at two learning rates, since a comparison at one rate is partly one of rates.
+"""Four optimisers, one of them at two learning rates: a comparison at one rate is partly one of rates.
 
 The rates are about those of each method's paper or of its users; none was tuned here.
 """
@@ -20,12 +20,10 @@ ENTRY = Study(
             name="optimiser",
             levels=(
                 _level("sgd", 0.1),
-                _level("sgd", 0.03),
                 _level("adamw", 3e-3, "optim.weight_decay=0.05"),
                 _level("adamw", 1e-3, "optim.weight_decay=0.05"),
                 _level("lion", 3e-4, "optim.weight_decay=0.5"),
                 _level("muon", 1e-2, "optim.weight_decay=0.05"),
-                _level("schedulefree_adamw", 1e-2, "optim.weight_decay=0.05"),
             ),
         ),
     ),

@@ -26,8 +26,6 @@ ENTRY = Study(
                 Level(label="weight decay", settings=("optim.weight_decay=5e-4",)),
                 Level(label="label smoothing", settings=("loss.label_smoothing=0.1",)),
                 Level(label="dropout", settings=("model.dropout=0.3",)),
-                Level(label="stochastic depth", settings=("model.drop_path=0.1",)),
-                Level(label="average of weights", settings=("train.ema_decay=0.99",)),
                 Level(label="flip and crop", settings=("augment=[{crop: {padding: 2}}, flip]",)),
             ),
         ),
