@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.files import whole_file, write_json, write_text
+from sightline.files import whole_file, whole_folder, write_json, write_text
 
 
 def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
@@ -15,6 +15,30 @@ def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Pat
         raise RuntimeError
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["figures.json"]
+
+
+def test_a_folder_takes_the_place_of_the_older_one_with_all_that_is_in_it(tmp_path: Path) -> None:
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "export") as aside:
+            (aside / f"{content}.txt").write_text(content)
+    assert os.listdir(tmp_path) == ["export"]
+    assert os.listdir(tmp_path / "export") == ["new.txt"]
+
+
+def test_a_folder_whose_filling_fails_leaves_the_older_one_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "old.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "export") as aside:
+        (aside / "half.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == ["export"]
+    assert os.listdir(tmp_path / "export") == ["old.txt"]
+
+
+def test_a_folder_on_a_full_disk_is_one_sentence(full_disk: Path) -> None:
+    with pytest.raises(SightlineError, match="No space left on device"), whole_folder(full_disk / "export") as aside:
+        (aside / "large").write_bytes(bytes(2**20))
+    assert os.listdir(full_disk) == []
 
 
 def test_a_file_has_the_permissions_a_plain_one_would_have(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -34,7 +35,7 @@ def check_program(path: Path) -> None:
     """Raise ModelError where loading the archive could do more than build a network."""
     try:
         with zipfile.ZipFile(path) as archive:
-            strange = next(_strange(archive), None)
+            strange = next(chain(_ambiguous(archive), _strange(archive)), None)
     except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{str(path)!r} can't be read as a .pt2 archive: {error}.") from error
     if strange is not None:
@@ -42,6 +43,17 @@ def check_program(path: Path) -> None:
             f"{str(path)!r} is refused, since it holds more than tensors and operators: {strange}. "
             "Export the model again from its model folder."
         )
+
+
+def _ambiguous(archive: zipfile.ZipFile) -> Iterator[str]:
+    """What another reader of archives, such as torch's, might find in place of what is looked at here, in words."""
+    names = [name.lower() for name in archive.namelist()]
+    if len(set(names)) < len(names):
+        yield "two files of one name"
+    if len({name.partition("/")[0] for name in names}) > 1:
+        yield "files outside of its one folder"
+    if archive.comment or min((file.header_offset for file in archive.infolist()), default=0) != 0:
+        yield "bytes before or after the archive"
 
 
 def _strange(archive: zipfile.ZipFile) -> Iterator[str]:

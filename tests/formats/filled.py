@@ -1,16 +1,24 @@
 """A model folder whose every tensor matters, so that a comparison isn't one of zeros."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from models.reference import fill_randomly
 
+from sightline.exported_folder import ExportedFolder
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance, Thresholds
 from sightline.models import create_model
 from sightline.preprocess import Preprocess
 
 CLASSES = ("blue", "green", "red")
+
+Exports = Callable[..., ExportedFolder]
+"""(format, pixels=, precision=) -> the export, as the fixture `exports` gives it."""
+
+PIXELS = {"onnx": True}
+"""Which input the tests of a format use by default; the other one is slow, but for torch's."""
 
 
 def make_filled(path: Path, name: str = "resnet20", *, image_size: int = 16, multi_label: bool = False) -> ModelFolder:

@@ -4,14 +4,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from filled import make_filled
-from making import make_photos
+from filled import PIXELS, Exports, make_filled
 
 from sightline import catalog
 from sightline.errors import ModelError, RecipeError, SightlineError
@@ -27,34 +25,12 @@ pytestmark = pytest.mark.xdist_group("formats")  # each export is made once
 
 FORMATS = catalog.names("sightline.formats")
 WITHOUT_TORCH = [name for name in FORMATS if name != "torch"]
-Exports = Callable[..., ExportedFolder]
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("data") / "photos", count=5)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return make_filled(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture(scope="module")
-def exports(model: ModelFolder, photos: Path) -> Exports:
-    made: dict[tuple[str, bool], ExportedFolder] = {}
-
-    def exported(name: str, *, pixels: bool = False) -> ExportedFolder:
-        if (name, pixels) not in made:
-            made[name, pixels] = export(model, name, pixels=pixels, data=photos)
-        return made[name, pixels]
-
-    return exported
 
 
 def both_inputs(name: str) -> list[object]:
+    usual = PIXELS.get(name, False)
     marks = [] if name == "torch" else [pytest.mark.slow]  # the cheapest stays in the default run
-    return [pytest.param(name, False), pytest.param(name, True, marks=marks)]
+    return [pytest.param(name, usual), pytest.param(name, not usual, marks=marks)]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -67,10 +43,10 @@ def test_every_format_states_its_tolerances_float32_first(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "pixels"), [case for name in FORMATS for case in both_inputs(name)])
 def test_an_export_answers_as_its_model_does_in_batches_of_any_size(
-    name: str, pixels: bool, exports: Exports, model: ModelFolder, photos: Path
+    name: str, pixels: bool, exports: Exports, filled: ModelFolder, few_photos: Path
 ) -> None:
-    files = sorted(photos.rglob("*.jpg"))[:9]
-    expected = Predictor.open(model.path).predict(files)
+    files = sorted(few_photos.rglob("*.jpg"))[:9]
+    expected = Predictor.open(filled.path).predict(files)
     assert len({answer.guesses[0].probability for answer in expected}) > 5  # else all would agree whatever it did
     predictor = Predictor.open(exports(name, pixels=pixels).path)
     for batch_size in (1, 4, 7):
@@ -82,10 +58,10 @@ def test_an_export_answers_as_its_model_does_in_batches_of_any_size(
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("tta", ["flip", "five_crop"])
-def test_views_are_averaged_alike(name: str, tta: str, exports: Exports, model: ModelFolder, photos: Path) -> None:
-    files = sorted(photos.rglob("*.jpg"))[:3]
-    plain = Predictor.open(model.path).predict(files)
-    expected = Predictor.open(model.path, tta=tta).predict(files)  # type: ignore[arg-type]
+def test_views_are_averaged_alike(name: str, tta: str, exports: Exports, filled: ModelFolder, few_photos: Path) -> None:
+    files = sorted(few_photos.rglob("*.jpg"))[:3]
+    plain = Predictor.open(filled.path).predict(files)
+    expected = Predictor.open(filled.path, tta=tta).predict(files)  # type: ignore[arg-type]
     found = Predictor.open(exports(name).path, tta=tta).predict(files)  # type: ignore[arg-type]
     assert expected != plain
     for ours, theirs in zip(found, expected, strict=True):
@@ -94,12 +70,12 @@ def test_views_are_averaged_alike(name: str, tta: str, exports: Exports, model: 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_folder_tells_what_was_exported_from_what_and_how_close_it_is(
-    name: str, exports: Exports, model: ModelFolder
+    name: str, exports: Exports, filled: ModelFolder
 ) -> None:
     folder = exports(name)
     again = ExportedFolder.read(folder.path)
-    assert again.spec == model.spec
-    assert again.artefact.parent == model.spec.fingerprint
+    assert again.spec == filled.spec
+    assert again.artefact.parent == filled.spec.fingerprint
     assert sorted(path.name for path in folder.path.iterdir()) == sorted(["model.json", *again.artefact.files])
     parity = read_parity(again)
     assert (parity.num_images, parity.failures) == (15, ())
@@ -132,7 +108,7 @@ CHANGES = {
     "classes": lambda content: content["spec"].update(classes=["red", "green", "blue"]),
     "temperature": lambda content: content["spec"]["calibration"].update(temperature=1.0),
     "precision": lambda content: content["artefact"].update(precision="bf16"),
-    "pixels": lambda content: content["artefact"].update(pixels=True),
+    "pixels": lambda content: content["artefact"].update(pixels=False),
     "parity": lambda content: content["artefact"]["parity"].update(max_difference=0.0),
     "hash": lambda content: content["artefact"]["files"].update({next(iter(content["artefact"]["files"])): "0"}),
 }
@@ -150,10 +126,11 @@ def test_a_description_changed_by_hand_is_refused(change: str, exports: Exports,
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
-def test_predicting_needs_no_torch(name: str, exports: Exports, photos: Path) -> None:
+def test_predicting_needs_no_torch(name: str, exports: Exports, few_photos: Path) -> None:
+    photo = few_photos / "red" / "000.jpg"
     code = (
         "import sys, sightline\n"
-        f"[answer] = sightline.Predictor.open({str(exports(name).path)!r}).predict([{str(photos / 'red/000.jpg')!r}])\n"
+        f"[answer] = sightline.Predictor.open({str(exports(name).path)!r}).predict([{str(photo)!r}])\n"
         "print(len(answer.guesses), *[name for name in ('torch', 'lightning', 'scipy') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -165,7 +142,7 @@ def test_another_device_than_the_cpu_is_refused(exports: Exports) -> None:
         Predictor.open(exports("torch").path, device="cuda")
 
 
-def test_views_that_the_images_do_not_allow_are_refused(tmp_path: Path, photos: Path) -> None:
+def test_views_that_the_images_do_not_allow_are_refused(tmp_path: Path, few_photos: Path) -> None:
     with pytest.raises(RecipeError, match="Use --tta flip"):
         Predictor(_without_margin(make_filled(tmp_path / "model")), tta="five_crop")
 
@@ -179,18 +156,18 @@ def test_an_exported_folder_is_no_model_folder_and_says_so(exports: Exports) -> 
         ModelFolder.read(exports("torch").path)
 
 
-def test_a_model_folder_is_no_exported_one(model: ModelFolder) -> None:
+def test_a_model_folder_is_no_exported_one(filled: ModelFolder) -> None:
     with pytest.raises(ModelError, match="not an exported one"):
-        ExportedFolder.read(model.path)
+        ExportedFolder.read(filled.path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("pixels", [False, True])
-def test_several_labels_an_image_are_answered_alike(name: str, pixels: bool, tmp_path: Path, photos: Path) -> None:
+def test_several_labels_an_image_are_answered_alike(name: str, pixels: bool, tmp_path: Path, few_photos: Path) -> None:
     model = make_filled(tmp_path / "model", multi_label=True)
     listed = tmp_path / "labels.csv"
-    files = sorted(photos.rglob("*.jpg"))
+    files = sorted(few_photos.rglob("*.jpg"))
     rows = [f"{file},{file.parent.name};{'red' if number % 2 else 'blue'}" for number, file in enumerate(files)]
     listed.write_text("path,label\n" + "\n".join(rows) + "\n")
     model = _with_separator(model)
@@ -211,10 +188,10 @@ def _with_separator(folder: ModelFolder) -> ModelFolder:
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("network", ["vit_ti_16", "swin_t", "efficientnet_b0"])
 def test_attention_windows_and_depthwise_convolutions_are_exported(
-    name: str, network: str, tmp_path: Path, photos: Path
+    name: str, network: str, tmp_path: Path, few_photos: Path
 ) -> None:
     model = make_filled(tmp_path / "model", network, image_size=32)
-    parity = read_parity(export(model, name, pixels=True, data=photos))
+    parity = read_parity(export(model, name, pixels=True, data=few_photos))
     assert parity.failures == ()
     assert parity.scale > 0.01
 

@@ -6,19 +6,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from filled import CLASSES, make_filled
-from making import make_photos
+from filled import CLASSES, Exports
 
 from sightline.exported_folder import ExportedFolder
-from sightline.exporting import export
 
-pytestmark = pytest.mark.xdist_group("onnx")
+pytestmark = pytest.mark.xdist_group("formats")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> ExportedFolder:
-    photos = make_photos(tmp_path_factory.mktemp("data") / "photos", count=4)
-    return export(make_filled(tmp_path_factory.mktemp("model") / "model"), "onnx", pixels=True, data=photos)
+@pytest.fixture
+def folder(exports: Exports) -> ExportedFolder:
+    return exports("onnx", pixels=True)
 
 
 def test_the_file_is_opset_20_with_one_input_of_free_batch_and_two_outputs(folder: ExportedFolder) -> None:

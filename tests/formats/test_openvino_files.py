@@ -2,35 +2,21 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import openvino
 import pytest
-from filled import CLASSES, make_filled
-from making import make_photos
+from filled import CLASSES, Exports
 
 from sightline.exported_folder import ExportedFolder
-from sightline.exporting import export
 from sightline.formats import open_exported
-from sightline.model_folder import ModelFolder
 
-pytestmark = pytest.mark.xdist_group("openvino")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_photos(tmp_path_factory.mktemp("data") / "photos", count=4)
+pytestmark = pytest.mark.xdist_group("formats")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return make_filled(tmp_path_factory.mktemp("model") / "model")
-
-
-@pytest.fixture(scope="module")
-def folder(model: ModelFolder, photos: Path) -> ExportedFolder:
-    return export(model, "openvino", precision="bf16", data=photos)
+@pytest.fixture
+def folder(exports: Exports) -> ExportedFolder:
+    return exports("openvino", pixels=False)
 
 
 def test_rt_info_names_the_classes_the_input_and_the_parent(folder: ExportedFolder) -> None:
@@ -58,7 +44,9 @@ def test_the_precision_of_computing_is_the_one_that_was_asked_for(folder: Export
     assert hints == {"float32": "f32", "bf16": "bf16"}
 
 
-def test_bf16_is_named_in_the_folder_and_in_its_name(folder: ExportedFolder) -> None:
+@pytest.mark.slow
+def test_bf16_is_named_in_the_folder_and_in_its_name(exports: Exports) -> None:
+    folder = exports("openvino", precision="bf16")
     assert folder.artefact.precision == "bf16"
     assert folder.path.name == "model-openvino-bf16"
     assert ExportedFolder.read(folder.path).artefact.parity["tolerance"]["max_difference"] == 0.5

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,34 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from filled import CLASSES, make_filled
-from making import make_photos
+from filled import CLASSES, Exports
 
 from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
-from sightline.exporting import export
 from sightline.formats import open_exported
 from sightline.model_folder import ModelFolder
 from sightline.safe_program import check_program
 
-pytestmark = pytest.mark.xdist_group("pt2")
+pytestmark = pytest.mark.xdist_group("formats")
 Rewrite = Callable[[str, bytes], bytes]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    return make_filled(tmp_path_factory.mktemp("model") / "model")
+@pytest.fixture
+def folder(exports: Exports) -> ExportedFolder:
+    return exports("torch", pixels=False)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, model: ModelFolder) -> ExportedFolder:
-    return export(model, "torch", data=make_photos(tmp_path_factory.mktemp("data") / "photos", count=4))
-
-
-def test_the_logits_are_the_model_s_to_the_bit(folder: ExportedFolder, model: ModelFolder) -> None:
+def test_the_logits_are_the_model_s_to_the_bit(folder: ExportedFolder, filled: ModelFolder) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 16), dtype=np.uint8)
     with torch.inference_mode():
-        expected = model.model()(model.spec.preprocess.normalize(torch.from_numpy(pixels)))
+        expected = filled.model()(filled.spec.preprocess.normalize(torch.from_numpy(pixels)))
     assert np.array_equal(open_exported(folder)(pixels).logits, expected.numpy())
 
 
@@ -115,6 +109,23 @@ def test_an_archive_with_a_library_in_it_is_refused(folder: ExportedFolder, tmp_
     with zipfile.ZipFile(prepared, "a") as archive:
         archive.writestr("model/data/aotinductor/model/code.so", b"")
     with pytest.raises(ModelError, match=r"a file 'model/data/aotinductor/model/code.so'"):
+        check_program(prepared)
+
+
+def test_an_archive_that_two_readers_could_read_differently_is_refused(folder: ExportedFolder, tmp_path: Path) -> None:
+    exported = (folder.path / "model.pt2").read_bytes()
+    prepared = tmp_path / "model.pt2"
+    with zipfile.ZipFile(folder.path / "model.pt2") as archive:
+        program = next(name for name in archive.namelist() if name.endswith("models/model.json"))
+    for name in (program, program.upper(), "elsewhere/models/model.json"):
+        prepared.write_bytes(exported)
+        with zipfile.ZipFile(prepared, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the doubled name
+            archive.writestr(name, b"{}")
+        with pytest.raises(ModelError, match="two files of one name|outside of its one folder"):
+            check_program(prepared)
+    prepared.write_bytes(b"before" + exported)
+    with pytest.raises(ModelError, match="bytes before or after"):
         check_program(prepared)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.deps import require
-from sightline.errors import ModelError
+from sightline.errors import ModelError, SightlineError
 from sightline.formats import BF16, FLOAT32, Format, Graph
 
 FILE = "model.xml"
@@ -51,7 +51,10 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
     model.reshape([-1, *graph.example.shape[1:]])  # only the batch is free
     for key, value in graph.metadata.items():
         model.set_rt_info(value, ["sightline", key])
-    openvino.save_model(model, str(folder / FILE), compress_to_fp16=False)
+    try:
+        openvino.save_model(model, str(folder / FILE), compress_to_fp16=False)
+    except RuntimeError as error:  # a full disk, say
+        raise SightlineError(f"Could not write {FILE}: {str(error).splitlines()[-1]}") from error
     return {"input": graph.input_name, "outputs": list(graph.output_names)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, SightlineError
 from sightline.formats import FLOAT32, Format, Graph
 from sightline.safe_program import check_program
 
@@ -48,7 +48,11 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
     import torch
 
     metadata = json.dumps(dict(graph.metadata), ensure_ascii=False)
-    torch.export.save(graph.program(), folder / FILE, extra_files={METADATA: metadata})
+    program = graph.program()
+    try:
+        torch.export.save(program, folder / FILE, extra_files={METADATA: metadata})
+    except RuntimeError as error:  # a full disk, say
+        raise SightlineError(f"Could not write {FILE}: {str(error).splitlines()[0]}") from error
     return {"input": graph.input_name, "outputs": list(graph.output_names)}
 
 
