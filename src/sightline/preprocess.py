@@ -77,8 +77,11 @@ class Preprocess:
     def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 -> float32, the very bits of `normalize`, without torch."""
         mean = np.array(self.mean, np.float32) * np.float32(255)
-        scale: NDArray[np.float32] = np.reciprocal(np.array(self.std, np.float32) * np.float32(255))
-        return (pixels.astype(np.float32, order="C") - mean.reshape(1, 3, 1, 1)) * scale.reshape(1, 3, 1, 1)
+        scale = np.reciprocal(np.array(self.std, np.float32) * np.float32(255))
+        images = pixels.astype(np.float32, order="C")
+        images -= mean.reshape(1, 3, 1, 1)
+        images *= scale.reshape(1, 3, 1, 1)
+        return images
 
     def tensor(self, image: Image.Image) -> "Tensor":
         """(3, image_size, image_size) float32, ready for a network, from an image in any mode."""

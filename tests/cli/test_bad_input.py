@@ -164,7 +164,7 @@ def test_a_folder_without_permission(photos: Path, tmp_path: Path, run_cli: Cli)
         (["--set", "epochs=1", "--set", "optim.warmup_epochs=5"], "must be less than epochs (1)"),
         (["--set", "model.name=resnet19"], "Unknown model 'resnet19'. Did you mean"),
         (["--set", "train.device=cuda"], "The device 'cuda' is not available here. Available: cpu."),
-        (["--set", "train.precision=fp16"], "'fp16' needs a GPU"),
+        (["--set", "train.fast=off", "--set", "train.precision=fp16"], "'fp16' needs a GPU"),
         (["--set", "model.activation=rleu"], "Unknown activation 'rleu'. Did you mean 'relu'?"),
         (["--set", "model.drop_path=1.5"], "model.drop_path must be at least 0 and below 1, got 1.5."),
         (["--recipe", "small_foldr"], "Unknown recipe 'small_foldr'. Did you mean 'small_folder'?"),

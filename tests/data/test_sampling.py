@@ -16,7 +16,7 @@ def test_each_class_comes_equally_often_in_an_epoch_of_the_same_length() -> None
 def test_within_a_class_images_come_equally_often_in_an_epoch() -> None:
     counts = np.bincount(balanced(TARGETS, 0, 0), minlength=len(TARGETS))
     for label in range(3):
-        own = counts[np.flatnonzero(TARGETS == label)]
+        own = counts[np.flatnonzero(label == TARGETS)]
         assert own.max() - own.min() <= 2  # a lap ends and another begins within the epoch
 
 

@@ -36,7 +36,7 @@ def test_weights_of_another_number_of_classes_keep_all_but_the_head_and_say_so(
 
 def test_weights_that_do_not_exist_are_found_before_any_image_is_read(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="There are no weights at 'none.pth'"):
-        train(override(Recipe(), [*SETTINGS, "model.pretrained=none.pth"]), tmp_path, out=tmp_path / "run")
+        train(override(Recipe(), [*SETTINGS, "model.pretrained=none.pth"]), tmp_path / "photos", out=tmp_path / "run")
 
 
 def test_published_weights_with_another_preprocessing_are_refused_with_the_settings_they_need(
@@ -45,4 +45,4 @@ def test_published_weights_with_another_preprocessing_are_refused_with_the_setti
     monkeypatch.setattr("sightline.pretrained.fetch", lambda published: published.path)
     settings = ["model.name=resnet18", "model.pretrained=torchvision:IMAGENET1K_V1", "data.mean=[0, 0, 0]"]
     with pytest.raises(RecipeError, match=r"Pass --set 'data\.mean=\[0\.485, 0\.456, 0\.406\]' --set 'data\.std="):
-        train(override(Recipe(), settings), tmp_path, out=tmp_path / "run")
+        train(override(Recipe(), settings), tmp_path / "photos", out=tmp_path / "run")

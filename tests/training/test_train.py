@@ -126,7 +126,7 @@ def test_two_runs_cannot_write_to_one_folder(tmp_path: Path) -> None:
 
 def test_a_recipe_may_be_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="Unknown recipe 'small_foldr'"):
-        train("small_foldr", tmp_path, out=tmp_path / "run")
+        train("small_foldr", tmp_path / "photos", out=tmp_path / "run")
 
 
 def test_memory_that_runs_out_is_one_sentence() -> None:

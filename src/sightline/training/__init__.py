@@ -126,8 +126,8 @@ def _start(
     from sightline.training.start import tell_of_seen_images
 
     check_job(recipe)
-    recipe = resolved(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
+    recipe = resolved(recipe)
     if limit is not None:
         prepared = replace(prepared, splits=prepared.splits.thinned(limit))
     prepared = tell_of_seen_images(recipe, prepared)
