@@ -97,7 +97,9 @@ class TrainConfig:
         chosen = {"precision": "float32", "channels_last": False, "depthwise_float32": False}
         for name, default in chosen.items():
             if self.fast == "auto" and getattr(self, name) != default:
-                raise RecipeError(f"train.fast is 'auto', which chooses train.{name} itself. To choose it, set train.fast=off.")
+                raise RecipeError(
+                    f"train.fast is 'auto', which chooses train.{name} itself. To choose it, set train.fast=off."
+                )
         if self.depthwise_float32 and self.precision == "float32":
             raise RecipeError("train.depthwise_float32 is of bf16 and fp16; train.precision is 'float32' already.")
 
