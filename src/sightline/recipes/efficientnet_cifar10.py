@@ -1,17 +1,21 @@
-"""EfficientNet-B0 on CIFAR-10 from random weights: AdamW, cosine per step, flip and crop."""
+"""EfficientNet-B0 on CIFAR-10 from random weights: AdamW, cosine per step, flip and crop.
+
+@reached@
+"""
 
 from sightline.augmentations.crop import Crop
 from sightline.augmentations.flip import Flip
-from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
+from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 
 ENTRY = Recipe(
-    epochs=17,
-    batch_size=128,
-    model=ModelConfig(name="efficientnet_b0_cifar"),
+    epochs=20,
+    batch_size=64,
+    model=ModelConfig(name="efficientnet_b0_cifar", dropout=0.0),
     data=DataConfig(
         image_size=32, resize=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), val_fraction=0.04
     ),
     augment=(Crop(padding=4), Flip()),
-    optim=OptimConfig(name="adamw", lr=2e-3, weight_decay=0.05, warmup_epochs=1),
+    loss=LossConfig(label_smoothing=0.1),
+    optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.05, warmup_epochs=1),
     train=TrainConfig(channels_last=True, select="last"),
 )
