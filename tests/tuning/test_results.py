@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from scipy.stats import ttest_rel
 
-from sightline.tuning.results import RunFigures, paired_difference
+from sightline.tuning.results import RunFigures, paired_difference, read_curve
 
 
 def runs(*accuracies: float, first_seed: int = 0) -> list[RunFigures]:
@@ -18,6 +20,11 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
     assert found is not None
     assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
     assert found.mean == pytest.approx(0.0225)
+
+
+def test_a_figure_that_is_no_number_is_left_out_of_a_curve(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("epoch,val_loss\n1,nan\n2,inf\n3,\n4,0.5\n")
+    assert [row["val_loss"] for row in read_curve(tmp_path / "metrics.csv")] == [None, None, None, 0.5]
 
 
 def test_only_seeds_that_ended_in_both_are_compared() -> None:

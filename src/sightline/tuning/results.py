@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
@@ -171,7 +171,7 @@ def paired_difference(runs: Sequence[RunFigures], baseline: Sequence[RunFigures]
 def _figures(job: Job) -> tuple[str, RunFigures]:
     figures = ModelFolder.read(job.folder).spec.figures
     measured = json.loads(job.measured.read_text(encoding="utf-8"))
-    curve = _curve(job.folder / "metrics.csv")
+    curve = read_curve(job.folder / "metrics.csv")
     seconds = sum(row["seconds"] or 0.0 for row in curve)
     rates = [row["images_per_second"] for row in curve if row["images_per_second"]]
     name, val = _judged(figures["val"])
@@ -198,11 +198,18 @@ def _gradients(path: Path) -> list[dict[str, str | float | None]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            {name: value if name == "stage" else float(value) if value else None for name, value in row.items()}
+            {name: value if name == "stage" else _finite(value) for name, value in row.items()}
             for row in csv.DictReader(file)
         ]
 
 
-def _curve(path: Path) -> list[dict[str, float | None]]:
+def read_curve(path: Path) -> list[dict[str, float | None]]:
+    """The rows of metrics.csv."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(file)]
+        return [{name: _finite(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _finite(text: str) -> float | None:
+    """A figure of a CSV; None where there is none, or no number, as a validation loss can be where training's isn't."""
+    value = float(text or "nan")
+    return value if isfinite(value) else None
