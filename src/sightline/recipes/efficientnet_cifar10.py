@@ -1,6 +1,8 @@
 """EfficientNet-B0 on CIFAR-10 from random weights: AdamW, cosine per step, flip and crop.
 
-@reached@
+Reached on CIFAR-10 as JPEGs, one run (seed 0) on one thread of a busy 2-core machine, 20 epochs in 2 hours 13 minutes:
+85.0% (84.3 to 85.7) on the 10,000 test images. The training accuracy went on to 88.8% on augmented images, above the
+validation's 84.2%: it wants more epochs, or a stronger regulariser, not only more speed. docs/log.md has the curve.
 """
 
 from sightline.augmentations.crop import Crop
