@@ -14,7 +14,7 @@ from sightline.recipe_text import override
         ("{rotate: {padding_mode: mirror}}", r"augment\.rotate\.padding_mode should be 'zeros', 'border' or 'refl"),
         ("{affine: {translate: 2}}", r"augment\.affine\.translate must be 0 to 1, got 2\."),
         ("{affine: {scale: [1.2, 0.8]}}", r"augment\.affine\.scale must be two values from 0\.1 to 10, the smaller"),
-        ("{affine: {scale: [1]}}", r"augment\.affine\.scale should be a list of another length"),
+        ("{affine: {scale: [1]}}", r"augment\.affine\.scale should be a list of 2 values"),
         ("{color_jitter: {hue: 0.6}}", r"augment\.color_jitter\.hue must be 0 to 0\.5, got 0\.6\."),
         ("{color_jitter: {contrast: -1}}", r"augment\.color_jitter\.contrast must be 0 to 1, got -1\."),
         ("{grayscale: {probability: 2}}", r"augment\.grayscale\.probability must be 0 to 1, got 2\."),
