@@ -10,10 +10,11 @@ from torch import nn
 from sightline.errors import RecipeError
 from sightline.model_folder import Architecture
 from sightline.models import create_model
-from sightline.recipe import DataConfig, ModelConfig, Recipe, TrainConfig
+from sightline.recipe import DataConfig, FineTuneConfig, ModelConfig, Recipe, TrainConfig
 from sightline.training import resume, stored_recipe, train
 from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
 from sightline.training.fastest import Candidate, candidates, measure, resolved
+from sightline.training.find_rate import find_learning_rate
 
 CPU = torch.device("cpu")
 SMALL = Recipe(
@@ -106,3 +107,15 @@ def test_only_depthwise_convolutions_are_swapped() -> None:
     assert count == 16  # Table 1's blocks
     assert sum(isinstance(module, Float32Depthwise) for module in model.modules()) == count
     assert keep_depthwise_float32(create_model("resnet20", num_classes=10)) == 0
+
+
+def test_a_probe_has_nothing_to_choose() -> None:
+    probe = replace(SMALL, finetune=FineTuneConfig(probe=True), model=ModelConfig(name="resnet20", pretrained="x.pth"))
+    assert resolved(probe) is probe
+
+
+def test_the_range_test_computes_as_the_training_would(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sightline")
+    logging.getLogger("sightline").propagate = True
+    find_learning_rate(SMALL, photos, updates=20)
+    assert any(message.startswith("train.fast: ") for message in caplog.messages)

@@ -57,7 +57,7 @@ def resume(
     """Go on with an unfinished run, to the very weights that it would have reached without a stop.
 
     `out` is its folder; left out, the latest unfinished one that `train` made for this data. A `recipe`, where
-    given, must be the run's own; `data.num_workers` and `train.checkpoint_minutes` may differ.
+    given, must be the run's own; `data.num_workers`, `data.cache` and `train.checkpoint_minutes` may differ.
 
     Raises like `train`, and ModelError when there is nothing to resume or the images have changed since.
     """

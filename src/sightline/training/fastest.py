@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -59,16 +60,17 @@ Timer = Callable[[Candidate], float]
 
 def resolved(recipe: Recipe) -> Recipe:
     """The recipe with train.fast settled: what is fastest here, found by trying or remembered from the last time."""
-    if recipe.train.fast == "off":
+    if recipe.train.fast == "off" or recipe.finetune.probe:  # a probe takes no training step
         return recipe
     device = pick_device(recipe.train.device)
     network = architecture(recipe, num_classes=10)
     tried = candidates(network, device)
-    seconds = _remembered(recipe, network, device, tried)
+    memory = _cache_file(recipe, network, device)
+    seconds = _remembered(memory, tried)
     if seconds is None:
         log.info(f"Trying {len(tried)} ways to compute on {device.type}.")
         seconds = measure(tried, _steps(recipe, network, device))
-        _remember(recipe, network, device, seconds)
+        _remember(memory, seconds)
     best = min(seconds, key=seconds.__getitem__)
     plain = seconds[tried[0]]
     speed = recipe.batch_size / seconds[best]
@@ -149,17 +151,14 @@ def _gpu_has_bf16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _cache_file(recipe: Recipe, network: Architecture, device: torch.device) -> str:
+def _cache_file(recipe: Recipe, network: Architecture, device: torch.device) -> Path:
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.node()} {platform.processor()}"
     threads = torch.get_num_threads() if device.type == "cpu" else 0
     parts = (_VERSION, asdict(network), recipe.batch_size, recipe.optim.name, machine, threads, torch.__version__)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return cache_folder() / "fast" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
 
 
-def _remembered(
-    recipe: Recipe, network: Architecture, device: torch.device, tried: Sequence[Candidate]
-) -> dict[Candidate, float] | None:
-    path = cache_folder() / "fast" / f"{_cache_file(recipe, network, device)}.json"
+def _remembered(path: Path, tried: Sequence[Candidate]) -> dict[Candidate, float] | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         return {candidate: float(stored[str(candidate)]) for candidate in tried}
@@ -167,7 +166,6 @@ def _remembered(
         return None
 
 
-def _remember(recipe: Recipe, network: Architecture, device: torch.device, seconds: dict[Candidate, float]) -> None:
-    path = cache_folder() / "fast" / f"{_cache_file(recipe, network, device)}.json"
+def _remember(path: Path, seconds: dict[Candidate, float]) -> None:
     with suppress(SightlineError, OSError):
         write_json(path, {str(candidate): value for candidate, value in seconds.items()})

@@ -23,6 +23,8 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory
 from sightline.training.clipping import clip_gradients
+from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.fastest import resolved
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.order import training_order
@@ -54,6 +56,7 @@ def find_batch_size(recipe: Recipe, data: str | Path) -> BatchSizes:
     check_job(recipe)
     device = pick_device(recipe.train.device)
     prepared = prepare(data, recipe.data, recipe.seed)
+    recipe = resolved(recipe)
     indices = prepared.splits.train
     most = min(len(indices), recipe.optim.target_batch or len(indices))
     steps = _Steps(recipe, prepared.table, device, indices)
@@ -112,6 +115,8 @@ class _Steps:
         self._recipe, self._device, self._classes = recipe, device, len(table.classes)
         seed_torch(recipe.seed, "weights")
         self._model: Classifier = create_model(**asdict(architecture(recipe, self._classes)))
+        if recipe.train.depthwise_float32:
+            keep_depthwise_float32(self._model)
         if recipe.train.checkpoint_activations:
             checkpoint_activations(self._model)
         if recipe.train.channels_last:

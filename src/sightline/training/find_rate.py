@@ -20,6 +20,8 @@ from sightline.files import write_json
 from sightline.prediction import pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
+from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.fastest import resolved
 from sightline.training.fit import run_quietly, trainer_for
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
@@ -71,11 +73,14 @@ def find_learning_rate(
     check_job(recipe)
     device = pick_device(recipe.train.device)
     prepared = prepare(data, recipe.data, recipe.seed)
+    recipe = resolved(recipe)
     table, indices = prepared.table, prepared.splits.train
     per_epoch = training_order(recipe, table, indices).batches_per_epoch
     short = shortened(recipe, -(-updates * recipe.accumulate // per_epoch))
     seed_torch(recipe.seed, "weights")
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
+    if recipe.train.depthwise_float32:
+        keep_depthwise_float32(model)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     task = _RisingRate(model, short, per_epoch, build_loss(recipe.loss, table, indices))
