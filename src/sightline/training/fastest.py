@@ -87,7 +87,7 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         Candidate(precision=precision, channels_last=channels_last, depthwise_float32=kept)
         for precision in ("float32", *half)
         for channels_last in (False, True)
-        for kept in ((False, True) if depthwise and precision == "bf16" else (False,))
+        for kept in ((False, True) if depthwise else (False,))
     ]
 
 
