@@ -7,7 +7,7 @@ SYNC := $(UV) sync --frozen --inexact --compile-bytecode --python $(PYTHON)
 .PHONY: demo test check clean
 
 demo: .uv
-	$(SYNC) --no-dev
+	$(SYNC) --no-dev --extra train
 	.venv/bin/python -m compileall -q src
 	.venv/bin/sightline demo
 

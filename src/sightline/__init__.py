@@ -53,7 +53,13 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from sightline.deps import explained
+
+        missing = explained(error, purpose=f"sightline.{name}")
+        raise missing or error from error
 
 
 def __dir__() -> list[str]:

@@ -1,9 +1,15 @@
-"""Optional packages: import one when it is needed, or say how to install it."""
+"""Packages that not everybody installs: import one when it is needed, or say how to install it."""
 
 import importlib
 from types import ModuleType
 
 from sightline.errors import MissingPackageError
+
+TRAINING = (
+    *("torch", "torchvision", "lightning", "sklearn", "scipy", "matplotlib", "jinja2", "markupsafe"),
+    *("pytorch_optimizer", "schedulefree"),
+)
+"""What the extra `train` installs, by the names they are imported by. Predicting with an exported model needs none."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -17,7 +23,27 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingPackageError(
-            f"{purpose} needs {module.split('.')[0]}, which could not be imported ({error}). "
-            f'Install it with: pip install "sightline[{extra}]"'
-        ) from error
+        raise MissingPackageError(_sentence(module, error, extra=extra, purpose=purpose)) from error
+
+
+def require_torch(purpose: str) -> None:
+    """Raise MissingPackageError, with the install command, where torch cannot be imported. `purpose` as above."""
+    require("torch", extra="train", purpose=purpose)
+
+
+def explained(error: ModuleNotFoundError, *, purpose: str) -> MissingPackageError | None:
+    """What to say where an import failed for want of the extra `train`; None where it failed for another reason.
+
+    Almost every module of this package imports torch at its top, where no sentence can be given. `purpose` as above.
+    """
+    module = (error.name or "").split(".")[0]
+    if module not in TRAINING:
+        return None
+    return MissingPackageError(_sentence(module, error, extra="train", purpose=purpose))
+
+
+def _sentence(module: str, error: ImportError, *, extra: str, purpose: str) -> str:
+    return (
+        f"{purpose} needs {module.split('.')[0]}, which could not be imported ({error}). "
+        f'Install it with: pip install "sightline[{extra}]"'
+    )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
+from sightline.deps import require_torch
 from sightline.errors import ModelError, SightlineError
 from sightline.files import whole_file, write_json
 from sightline.preprocess import Preprocess
@@ -183,7 +184,8 @@ class ModelFolder:
         return folder
 
     def model(self) -> "Classifier":
-        """The network with its weights, in evaluation mode, on the CPU. Raises ModelError."""
+        """The network with its weights, in evaluation mode, on the CPU. Raises ModelError, MissingPackageError."""
+        require_torch("A model folder's network")
         from safetensors.torch import load_file
 
         path = self.path / "weights.safetensors"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.decode import decode, upright_rgb
+from sightline.deps import require_torch
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.formats import open_exported
@@ -222,6 +223,7 @@ def autocast(device: "torch.device", precision: str) -> "torch.autocast":
 
 def pick_device(name: str) -> "torch.device":
     """The device of that name; "auto" is a GPU where there is one. Raises SightlineError where it is missing."""
+    require_torch("A model folder's network")
     import torch
 
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -7,6 +7,7 @@ import warnings
 import typer
 
 from sightline.cli import augment, check, demo, evaluate, export, find, models, predict, recipes, study, train
+from sightline.deps import explained
 from sightline.errors import SightlineError
 
 app = typer.Typer(
@@ -40,6 +41,12 @@ def main() -> None:
         app()
     except SightlineError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        missing = explained(error, purpose=f"`sightline {' '.join(sys.argv[1:2])}`")
+        if missing is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.deps import require_torch
 from sightline.errors import DataError, ModelError, unknown_name
 from sightline.files import write_json, write_text
 from sightline.model_folder import ModelFolder
@@ -48,6 +49,7 @@ def evaluate(
     Raises RecipeError for views the model's images don't allow, ModelError when the model can't be opened,
     DataError when the images can't be read, have moved, changed or hold a class the model doesn't know.
     """
+    require_torch("Evaluating")
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)

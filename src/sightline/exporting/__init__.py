@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.deps import require
+from sightline.deps import require, require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
 from sightline.files import whole_folder
@@ -69,6 +69,7 @@ def _check(form: str, precision: str, num_images: int) -> Format:
         raise ModelError(f"The format {form!r} has no precision {precision!r}. It has: {', '.join(chosen.tolerances)}.")
     if num_images < 1:
         raise ModelError(f"An export must be compared on at least 1 image, got {num_images}.")
+    require_torch("Exporting")
     for module in chosen.modules:
         require(module, extra=chosen.extra or "", purpose=f"Exporting to {form}")
     return chosen

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.deps import require_torch
 from sightline.errors import ModelError, SightlineError
 from sightline.formats import FLOAT32, Format, Graph
 from sightline.safe_program import check_program
@@ -26,6 +27,7 @@ class ProgramRunner:
     """A loaded program."""
 
     def __init__(self, path: Path) -> None:
+        require_torch("Running a .pt2 program")
         import torch
 
         check_program(path)
