@@ -104,8 +104,9 @@ class Format:
     """By precision; float32 comes first."""
     write: "Callable[[Graph, Path], dict[str, Any]]"
     """Write the graph's files into the folder; what is returned is kept as the artefact's details."""
-    open: "Callable[[Path, str], Runner]"
-    """Open the files in the folder, to compute in that precision on the CPU."""
+    open: "Callable[[Path, str, int | None], Runner]"
+    """Open the files in the folder, to compute in that precision, on so many threads of the CPU; None leaves their
+    number to the runtime."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,8 @@ def find_format(name: str) -> Format:
     return cast(Format, catalog.entry(__name__, name))
 
 
-def open_exported(folder: "ExportedFolder") -> Opened:
+def open_exported(folder: "ExportedFolder", *, threads: int | None = None) -> Opened:
     """An exported folder as it answers. Raises ModelError, MissingPackageError."""
     artefact = folder.artefact
-    runner = find_format(artefact.format).open(folder.path, artefact.precision)
+    runner = find_format(artefact.format).open(folder.path, artefact.precision, threads)
     return Opened(runner, folder.spec.preprocess, artefact.pixels)

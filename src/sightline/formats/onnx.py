@@ -26,9 +26,11 @@ MAX_BYTES = 2**31 - 1
 class OnnxRunner:
     """A session of ONNX Runtime on the CPU."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         runtime = require("onnxruntime", extra="onnx", purpose="Running an ONNX model")
-        self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads or 0  # 0: as many as it likes
+        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input: str = self._session.get_inputs()[0].name
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -64,10 +66,10 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
     return {"opset": OPSET, "input": graph.input_name, "outputs": list(graph.output_names)}
 
 
-def open_onnx(folder: Path, precision: str) -> OnnxRunner:
+def open_onnx(folder: Path, precision: str, threads: int | None) -> OnnxRunner:
     """Open model.onnx; the precision is float32."""
     assert precision == "float32"
-    return OnnxRunner(folder / FILE)
+    return OnnxRunner(folder / FILE, threads)
 
 
 def _name_batch(model: Any) -> None:

@@ -25,11 +25,13 @@ HINTS = {"float32": "f32", "bf16": "bf16"}
 class OpenVinoRunner:
     """A model compiled for the CPU."""
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
         openvino = require("openvino", extra="openvino", purpose="Running an OpenVINO model")
         core = openvino.Core()
         model = core.read_model(str(path))
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]})
+        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+        hints |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
+        self._compiled = core.compile_model(model, "CPU", hints)
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs in the graph's order."""
@@ -64,5 +66,5 @@ ENTRY = Format(
     modules=("openvino",),
     tolerances={"float32": FLOAT32, "bf16": BF16},
     write=write,
-    open=lambda folder, precision: OpenVinoRunner(folder / FILE, precision),
+    open=lambda folder, precision, threads: OpenVinoRunner(folder / FILE, precision, threads),
 )

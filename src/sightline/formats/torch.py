@@ -26,13 +26,15 @@ METADATA = "sightline.json"
 class ProgramRunner:
     """A loaded program."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, threads: int | None = None) -> None:
         require_torch("Running a .pt2 program")
         import torch
 
         check_program(path)
+        if threads is not None:
+            torch.set_num_threads(threads)  # of the whole process: torch has no number of its own for a network
         try:
-            self._module = torch.export.load(path).module()
+            self.module = torch.export.load(path).module()
         except (RuntimeError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
             raise ModelError(f"{str(path)!r} can't be opened: {str(error).splitlines()[0]}") from error
 
@@ -41,7 +43,7 @@ class ProgramRunner:
         import torch
 
         with torch.inference_mode():
-            answers = self._module(torch.from_numpy(images))
+            answers = self.module(torch.from_numpy(images))
         return [answer.numpy() for answer in (answers if isinstance(answers, tuple) else (answers,))]
 
 
@@ -64,5 +66,5 @@ ENTRY = Format(
     modules=("torch",),
     tolerances={"float32": FLOAT32},
     write=write,
-    open=lambda folder, _precision: ProgramRunner(folder / FILE),
+    open=lambda folder, _precision, threads: ProgramRunner(folder / FILE, threads),
 )
