@@ -1,8 +1,11 @@
 """What every test shares: a cache of its own, one thread, and small folders of images."""
 
+import os
 import subprocess
 from collections.abc import Callable, Generator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: the commands that tests start are as small as the tests
 
 import pytest
 import torch
