@@ -54,21 +54,25 @@ _TURNS = {
 """What makes an image upright, by its EXIF orientation. Source: CIPA DC-008 (Exif 2.32), section 4.6.4, tag 0112."""
 
 
-def decode(content: bytes) -> Image.Image:
+class TooManyPixelsError(UnreadableImageError):
+    """An image whose header states more pixels than allowed; nothing of it was decoded."""
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image as upright 8-bit RGB, from a file's bytes.
 
-    Raises UnreadableImageError with the reason when it can't be decoded or is larger than MAX_PIXELS.
+    Raises UnreadableImageError with the reason when it can't be decoded or is larger than `max_pixels`.
     """
-    return upright_rgb(open_image(content))
+    return upright_rgb(open_image(content, max_pixels=max_pixels))
 
 
-def open_image(content: bytes) -> Image.Image:
+def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The decoded image in its stored mode and orientation. Raises UnreadableImageError."""
     if not content:
         raise UnreadableImageError("the file is empty")
     try:
         image = Image.open(BytesIO(content), formats=_FORMATS)
-        _check_size(image)
+        _check_size(image, max_pixels)
         image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
@@ -106,9 +110,9 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _check_size(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError(f"{image.width}x{image.height} is more than {MAX_PIXELS:,} pixels")
+def _check_size(image: Image.Image, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise TooManyPixelsError(f"{image.width}x{image.height} is more than {max_pixels:,} pixels")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.decode import decode, upright_rgb
-from sightline.deps import require_torch
+from sightline.devices import autocast
+from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
-from sightline.exported_folder import ExportedFolder, open_folder
-from sightline.formats import open_exported
-from sightline.model_folder import ModelFolder
+from sightline.exported_folder import open_folder
 from sightline.preprocess import Preprocess
 from sightline.progress import track
 from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas, views
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
+BATCH_SIZE = 32
+"""Images that are answered at once unless asked otherwise."""
+
 TOP_K = 5
 """Classes that are given for an image unless asked otherwise."""
-
-AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
-"""By the recipe's names, torch's."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +61,63 @@ class Predictor:
     """Answers for images, with the preprocessing and calibration that the folder states."""
 
     def __init__(
-        self, folder: ModelFolder | ExportedFolder, *, device: str = "auto", tta: TestTimeAugmentation | None = None
+        self,
+        folder: Folder,
+        *,
+        device: str = "auto",
+        tta: TestTimeAugmentation | None = None,
+        engine: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         check_views(tta, folder.spec.preprocess)
         self.spec = folder.spec
         self.tta: TestTimeAugmentation | None = tta
-        self._network = _Exported(folder, device) if isinstance(folder, ExportedFolder) else _Torch(folder, device)
+        settings = Settings(precision=precision or default_precision(folder), threads=threads, device=device)
+        if engine == AUTO:
+            from sightline.measuring.choice import choose
+
+            engine = choose(folder, settings, batch_size)
+        self.engine = engine or engines_for(folder)[0]
+        """The name of what computes."""
+        self._network = open_network(folder, self.engine, settings)
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto", tta: TestTimeAugmentation | None = None) -> "Predictor":
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        tta: TestTimeAugmentation | None = None,
+        engine: str | None = None,
+        precision: str | None = None,
+        threads: int | None = None,
+        batch_size: int = BATCH_SIZE,
+    ) -> "Predictor":
         """Read a model folder or an exported one. `device` is auto, cpu, cuda or mps; exported models run on the CPU.
 
         `tta` averages the logits over several views of each image ("flip" or "five_crop"); it takes as many times as
-        long. Raises RecipeError for views the model's images don't allow, ModelError for a folder that is damaged or
-        was changed by hand, MissingPackageError where an exported model's runtime isn't installed.
+        long. `engine` is one of `engines_for(folder)`, torch or the export's own runtime if left out; "auto" takes
+        whichever is fastest here with batches of `batch_size`, and remembers it. `precision` is float32 unless named,
+        or the export's. `threads` is the CPU's; the engine's own choice if left out.
+
+        Raises RecipeError for views the model's images don't allow, ModelError for a folder that is damaged or was
+        changed by hand, SightlineError for an engine, precision, device or number of threads that can't be had,
+        MissingPackageError where a runtime isn't installed.
         """
-        return cls(open_folder(path), device=device, tta=tta)
+        return cls(
+            open_folder(path),
+            device=device,
+            tta=tta,
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            batch_size=batch_size,
+        )
 
     def predict(
-        self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = 32
+        self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = BATCH_SIZE
     ) -> list[Prediction]:
         """One Prediction for each image, in order; an unreadable image gets one with an error.
 
@@ -100,7 +137,7 @@ class Predictor:
         images: Iterable[tuple[str, ImageLike | UnreadableImageError]],
         *,
         top_k: int | None = None,
-        batch_size: int = 32,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Prediction]:
         """One Prediction for each (name, image) as batches are done; never holds more than a batch. See `predict`."""
         for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
@@ -115,7 +152,8 @@ class Predictor:
 
         With `tta="five_crop"` the pixels are the canvas, (B, 3, resize, resize).
         """
-        return self._network.logits(pixels, self.spec.preprocess, self.tta)
+        rows = [self._network(view) for view in views(pixels, self.spec.preprocess, self.tta)]
+        return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Pixels as for `logits` -> (B, K), calibrated."""
@@ -137,50 +175,16 @@ class Predictor:
             if place in errors:
                 yield Prediction(name, error=errors[place])
                 continue
-            yield Prediction(name, self._guesses(rows[place], top_k))
+            yield Prediction(name, self.guesses(rows[place], top_k))
 
-    def _guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
-        """The classes to give for one image (K,), the most probable first."""
+    def guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
+        """The classes to give for one image's probabilities (K,), the most probable first; `top_k` as for `predict`."""
         order = np.argsort(-probabilities, kind="stable")
         if self.spec.thresholds is not None and top_k is None:
             order = order[probabilities[order] >= np.array(self.spec.thresholds.values)[order]]
         else:
             order = order[: top_k or TOP_K]
         return tuple(Guess(self.spec.classes[number], float(probabilities[number])) for number in order.tolist())
-
-
-class _Torch:
-    """A model folder's network, run by torch."""
-
-    def __init__(self, folder: ModelFolder, device: str) -> None:
-        self.device = pick_device(device)
-        self.model = folder.model().to(self.device)
-
-    def logits(
-        self, pixels: NDArray[np.uint8], preprocess: Preprocess, tta: TestTimeAugmentation | None
-    ) -> NDArray[np.float32]:
-        import torch
-
-        with torch.inference_mode():
-            images = torch.from_numpy(pixels).to(self.device)
-            return averaged(self.model, images, preprocess, tta).float().cpu().numpy()
-
-
-class _Exported:
-    """An exported model, run by its format's runtime."""
-
-    def __init__(self, folder: ExportedFolder, device: str) -> None:
-        if device not in ("auto", "cpu"):
-            raise SightlineError(
-                f"An exported model runs on the CPU, not on the device {device!r}. Leave --device out."
-            )
-        self.opened = open_exported(folder)
-
-    def logits(
-        self, pixels: NDArray[np.uint8], preprocess: Preprocess, tta: TestTimeAugmentation | None
-    ) -> NDArray[np.float32]:
-        rows = [self.opened(view).logits for view in views(pixels, preprocess, tta)]
-        return rows[0] if len(rows) == 1 else np.mean(rows, axis=0)
 
 
 def collect_logits(
@@ -211,28 +215,6 @@ def collect_logits(
             rows.append(averaged(model, pixels, preprocess, tta).float().cpu())
     model.train(training)
     return torch.cat(rows)
-
-
-def autocast(device: "torch.device", precision: str) -> "torch.autocast":
-    """Mixed precision on that device; "float32" turns it off."""
-    import torch
-
-    dtype = getattr(torch, AUTOCAST[precision]) if precision in AUTOCAST else None
-    return torch.autocast(device.type, dtype=dtype, enabled=precision in AUTOCAST)
-
-
-def pick_device(name: str) -> "torch.device":
-    """The device of that name; "auto" is a GPU where there is one. Raises SightlineError where it is missing."""
-    require_torch("A model folder's network")
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
-    if not available.get(name):
-        known = ", ".join(candidate for candidate, there in available.items() if there)
-        raise SightlineError(f"The device {name!r} is not available here. Available: {known}.")
-    return torch.device(name)
 
 
 def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
