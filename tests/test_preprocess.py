@@ -107,3 +107,15 @@ def test_sizes_that_do_not_fit_are_refused(image_size: int, resize: int) -> None
 def test_a_std_of_zero_is_refused() -> None:
     with pytest.raises(RecipeError, match="greater than 0"):
         Preprocess(image_size=8, resize=8, std=(0.2, 0.0, 0.2))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_normalising_for_channels_last_gives_the_same_bits(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    preprocess = Preprocess(image_size=8, resize=8)
+    pixels = torch.randint(0, 256, (3, 3, 6, 8)).to(dtype).contiguous(memory_format=layout)
+    before = pixels.clone()
+    normalized = preprocess.normalize(pixels, channels_last=True)
+    assert torch.equal(normalized, preprocess.normalize(pixels))
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(pixels, before)

@@ -64,15 +64,31 @@ class Preprocess:
         """(image_size, image_size, 3) uint8: what the network sees, before normalisation."""
         return self._centre(image, self.image_size, offset=0)
 
-    def normalize(self, pixels: "Tensor") -> "Tensor":
-        """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device."""
+    def normalize(self, pixels: "Tensor", *, channels_last: bool = False) -> "Tensor":
+        """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device.
+
+        `channels_last` asks for torch's memory format of that name; the values are the same.
+        """
         import torch
 
+        if channels_last:
+            return self._normalize_rows(pixels)
         mean = torch.tensor(self.mean, device=pixels.device).mul(255).view(1, 3, 1, 1)
         scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().view(1, 3, 1, 1)
         if pixels.dtype != torch.uint8:
             return (pixels.float() - mean) * scale
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).mul_(scale)
+
+    def _normalize_rows(self, pixels: "Tensor") -> "Tensor":
+        """`normalize` by whole rows of pixels, the channel innermost: on a CPU 3 values at a time would be slow."""
+        import torch
+
+        height, width = pixels.shape[2:]
+        mean = torch.tensor(self.mean, device=pixels.device).mul(255).repeat(width)  # (W * 3,)
+        scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().repeat(width)
+        rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
+        values = rows.float().sub_(mean) if rows.dtype == torch.uint8 else rows.float() - mean
+        return values.mul_(scale).view(-1, height, width, 3).permute(0, 3, 1, 2)
 
     def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 -> float32, the very bits of `normalize`, without torch."""

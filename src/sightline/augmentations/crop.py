@@ -5,11 +5,11 @@ Padding by 4 pixels is the CIFAR augmentation of Deep Residual Learning (He et a
 
 from dataclasses import dataclass, replace
 
-import torch
 from torch.nn import functional as F
 
 from sightline.augmentations import Batch
 from sightline.errors import RecipeError
+from sightline.operations.windows import cut
 from sightline.randomness import Draws
 
 LARGEST_PADDING = 1024
@@ -31,13 +31,9 @@ class Crop:
         images = F.pad(batch.images, [self.padding] * 4)
         height, width = images.shape[2:]
         places = draws.uniform("crop", 2).double()
-        tops = (places[:, 0] * (height - image_size + 1)).long().tolist()
-        lefts = (places[:, 1] * (width - image_size + 1)).long().tolist()
-        windows = [
-            image[:, top : top + image_size, left : left + image_size]
-            for image, top, left in zip(images, tops, lefts, strict=True)
-        ]
-        return replace(batch, images=torch.stack(windows))
+        tops = (places[:, 0] * (height - image_size + 1)).long()
+        lefts = (places[:, 1] * (width - image_size + 1)).long()
+        return replace(batch, images=cut(images, tops, lefts, image_size))
 
 
 ENTRY = Crop

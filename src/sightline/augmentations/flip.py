@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from sightline.augmentations import Batch
 from sightline.errors import RecipeError
+from sightline.operations.windows import change_some
 from sightline.randomness import Draws
 
 
@@ -22,9 +21,8 @@ class Flip:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Shapes stay: images (B, 3, H, W), targets (B, K)."""
-        mirrored = (draws.uniform("flip") < self.probability).to(batch.images.device)  # (B, 1)
-        images = torch.where(mirrored[:, :, None, None], batch.images.flip(3), batch.images)
-        return replace(batch, images=images)
+        mirrored = draws.uniform("flip")[:, 0] < self.probability
+        return replace(batch, images=change_some(batch.images, mirrored, lambda images: images.flip(3)))
 
 
 ENTRY = Flip

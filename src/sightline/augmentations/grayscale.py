@@ -5,11 +5,10 @@ Source: A Simple Framework for Contrastive Learning of Visual Representations (C
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from sightline.augmentations import Batch, within
 from sightline.operations import like
 from sightline.operations.colour import grey
+from sightline.operations.windows import change_some
 from sightline.randomness import Draws
 
 
@@ -25,9 +24,9 @@ class Grayscale:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Shapes stay: images (B, 3, H, W), targets (B, K)."""
-        chosen = (draws.uniform("grayscale") < self.probability).to(batch.images.device)  # (B, 1)
-        greys = like(grey(batch.images.float()), batch.images)
-        return replace(batch, images=torch.where(chosen[:, :, None, None], greys, batch.images))
+        chosen = draws.uniform("grayscale")[:, 0] < self.probability
+        greyed = change_some(batch.images, chosen, lambda images: like(grey(images.float()), images))
+        return replace(batch, images=greyed)
 
 
 ENTRY = Grayscale

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sightline.augmentations import Batch, ordered
 from sightline.randomness import Draws
@@ -49,17 +50,24 @@ class RandomResizedCrop:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size), bilinear and antialiased. Targets stay."""
-        from torchvision.transforms.v2 import functional
-
         height, width = batch.images.shape[2:]
         windows = self.windows(draws, height=height, width=width).tolist()
-        size = [image_size, image_size]
         images = [
-            # One by one: windows differ in size, and on uint8 torch's antialiased resizing is fast that way.
-            functional.resized_crop(image, *window, size=size, antialias=True)
-            for image, window in zip(batch.images, windows, strict=True)
+            _resized(image, *window, image_size) for image, window in zip(batch.images.split(1), windows, strict=True)
         ]
-        return replace(batch, images=torch.stack(images))
+        return replace(batch, images=torch.cat(images))
+
+
+def _resized(image: Tensor, top: int, left: int, height: int, width: int, side: int) -> Tensor:
+    """(1, 3, H, W) -> (1, 3, side, side): the window, bilinear and antialiased."""
+    # One by one: windows differ in size. torch resizes uint8 on a CPU fast where pixels lie side by side, which
+    # torchvision's own function undoes; elsewhere torch has no kernel for uint8, and torchvision goes by float.
+    if image.device.type == "cpu" and image.dtype == torch.uint8:
+        window = image[:, :, top : top + height, left : left + width]
+        return F.interpolate(window, size=[side, side], mode="bilinear", antialias=True)
+    from torchvision.transforms.v2 import functional
+
+    return functional.resized_crop(image, top, left, height, width, size=[side, side], antialias=True)
 
 
 def _largest(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

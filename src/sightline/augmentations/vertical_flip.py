@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from sightline.augmentations import Batch, within
+from sightline.operations.windows import change_some
 from sightline.randomness import Draws
 
 
@@ -20,9 +19,8 @@ class VerticalFlip:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Shapes stay: images (B, 3, H, W), targets (B, K)."""
-        mirrored = (draws.uniform("vertical_flip") < self.probability).to(batch.images.device)  # (B, 1)
-        images = torch.where(mirrored[:, :, None, None], batch.images.flip(2), batch.images)
-        return replace(batch, images=images)
+        mirrored = draws.uniform("vertical_flip")[:, 0] < self.probability
+        return replace(batch, images=change_some(batch.images, mirrored, lambda images: images.flip(2)))
 
 
 ENTRY = VerticalFlip

@@ -103,9 +103,7 @@ class ClassificationTask(lightning.LightningModule):
         position = self.progress.position
         seed_torch(self.recipe.seed, position, "network")
         augmented = self.augment(batch, epoch=position // self.batches_per_epoch)
-        images = self.preprocess.normalize(augmented.images)
-        if self.recipe.train.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = self.preprocess.normalize(augmented.images, channels_last=self.recipe.train.channels_last)
         outputs = self.outputs(images)
         loss = torch.stack([weight * self.loss(y, augmented.targets) for weight, y in outputs]).sum()
         self._count(loss.detach(), outputs[0][1].detach(), batch)
