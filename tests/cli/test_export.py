@@ -81,7 +81,7 @@ def test_a_missing_package_is_named_with_its_install_command(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     code, _, err = run_cli("export", model.path, "onnx")
     assert code == 2
-    assert 'pip install "sightline[onnx]"' in err
+    assert 'pip install "sightline[train,onnx]"' in err
 
 
 def _substitute(monkeypatch: pytest.MonkeyPatch, write: Callable[[Graph, Path], dict[str, Any]]) -> None:

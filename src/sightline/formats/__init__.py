@@ -97,7 +97,7 @@ class Format:
 
     title: str
     extra: str | None
-    """The extra of this package that installs what it needs; None where the core has it."""
+    """The extras of this package that install what writing needs besides torch; None where torch is enough."""
     modules: tuple[str, ...]
     """What must be importable for writing."""
     tolerances: Mapping[str, Tolerance]

@@ -83,7 +83,7 @@ def _name_batch(model: Any) -> None:
 
 ENTRY = Format(
     title="ONNX, run by ONNX Runtime",
-    extra="onnx",
+    extra="train,onnx",
     modules=("onnx", "onnxscript", "onnxruntime"),
     tolerances={"float32": FLOAT32},
     write=write,
