@@ -1,0 +1,269 @@
+"""Dynamic batching: threads decode images, one thread runs the model on whatever is decoded by then.
+
+A run starts when it is full, when nothing else is on its way, or when its first image has waited `max_wait_seconds`:
+a lone request on an idle server never waits. Each image fails alone, in decoding; work whose client has gone or whose
+deadline is over is dropped before it is decoded and again before it is run. The queue is bounded.
+
+A `Batcher` belongs to an event loop: `submit` and `drop` are called there, and answers arrive there.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.errors import UnreadableImageError
+from sightline.serving.decoding import Source
+from sightline.serving.limits import Batching, Limits
+from sightline.serving.metrics import Metrics
+from sightline.serving.problems import Problem, RequestError
+
+Answer = NDArray[np.float64] | Problem
+"""(K,) probabilities of one image, or why there are none."""
+
+BACKGROUND_BATCH = 8
+"""Images of a heat map in one run: what a prediction that arrives meanwhile waits for."""
+
+_DROPPED = Problem("deadline_exceeded", "The request was not answered in time.")
+_log = logging.getLogger("sightline.serving")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a batcher runs."""
+
+    name: str
+    decode: Callable[[Source], NDArray[np.uint8]]
+    """-> (3, S, S); raises UnreadableImageError."""
+    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+    """(B, 3, S, S) -> (B, K)."""
+
+
+@dataclass(eq=False, slots=True)
+class Ticket:
+    """A request's images on their way."""
+
+    future: "asyncio.Future[list[Answer]]"
+    deadline: float
+    """On time.monotonic's clock."""
+    answers: list[Answer]
+    remaining: int
+    dropped: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """One image."""
+
+    ticket: Ticket
+    place: int
+    source: Source | None = None
+    pixels: NDArray[np.uint8] | None = None
+    ready_at: float = 0.0
+
+    def over(self) -> bool:
+        return self.ticket.dropped or time.monotonic() > self.ticket.deadline
+
+
+class Batcher:
+    """Runs one model on what many requests send."""
+
+    def __init__(self, model: Model, *, batching: Batching, limits: Limits, metrics: Metrics, cores: int) -> None:
+        self._model = model
+        self._batching = batching
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._waiting = 0  # images accepted and not yet answered; the event loop's alone
+        self._rate = 0.0  # images a second, a moving average; the model's thread writes it
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+        lock = threading.Lock()  # guards what follows
+        self._has_arrived = threading.Condition(lock)
+        self._has_ready = threading.Condition(lock)
+        self._arrived: deque[_Work] = deque()
+        self._decoding = 0
+        self._ready: deque[_Work] = deque()
+        self._background: deque[_Work] = deque()
+        self._closed = False
+
+        name = model.name
+        self._queue_gauge = metrics.queue.labels(name)
+        self._batch_sizes = metrics.batch_size.labels(name)
+        self._model_seconds = metrics.model_seconds.labels(name)
+        self._decode_seconds = metrics.decode_seconds.labels(name)
+        decoders = batching.decode_threads or min(8, cores + 1)
+        targets = [self._decode_forever] * decoders + [self._run_forever]
+        self._threads = [threading.Thread(target=target, name=f"sightline-{name}", daemon=True) for target in targets]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images accepted and not yet answered."""
+        return self._waiting
+
+    def submit(self, sources: Sequence[Source], *, deadline: float) -> Ticket:
+        """Accept a request's images. Its future gets an answer for each, in order.
+
+        Raises RequestError (overloaded) where they don't fit the queue.
+        """
+        self._admit(len(sources))
+        ticket = self._ticket(len(sources), deadline)
+        with self._has_arrived:
+            for place, source in enumerate(sources):
+                self._arrived.append(_Work(ticket, place, source))
+            self._has_arrived.notify(len(sources))
+        return ticket
+
+    def submit_background(self, pixels: NDArray[np.uint8], *, deadline: float) -> Ticket:
+        """Accept pixels (B, 3, S, S) that are run when nothing else is: heat maps."""
+        self._add(len(pixels))
+        ticket = self._ticket(len(pixels), deadline)
+        with self._has_ready:
+            self._background.extend(_Work(ticket, place, None, row) for place, row in enumerate(pixels))
+            self._has_ready.notify()
+        return ticket
+
+    def drop(self, ticket: Ticket) -> None:
+        """Nobody waits for it any more: what isn't begun is forgotten."""
+        ticket.dropped = True
+        with self._has_arrived:
+            before = len(self._arrived) + len(self._background)
+            self._arrived = deque(work for work in self._arrived if work.ticket is not ticket)
+            self._background = deque(work for work in self._background if work.ticket is not ticket)
+            forgotten = before - len(self._arrived) - len(self._background)
+        self._add(-forgotten)
+
+    async def close(self) -> None:
+        """Answer what was accepted, then end the threads."""
+        await self._idle.wait()
+        with self._has_arrived:
+            self._closed = True
+            self._has_arrived.notify_all()
+            self._has_ready.notify_all()
+
+    def _ticket(self, count: int, deadline: float) -> Ticket:
+        return Ticket(self._loop.create_future(), deadline, [_DROPPED] * count, count)
+
+    def _admit(self, count: int) -> None:
+        """Raises RequestError where `count` more images don't fit."""
+        if self._waiting + count > self._limits.max_queue:
+            seconds = ceil(self._waiting / self._rate) if self._rate else 1
+            sentence = f"{self._waiting} images are waiting; the queue holds {self._limits.max_queue}. Try again later."
+            raise RequestError(Problem("overloaded", sentence), {"retry-after": str(min(max(seconds, 1), 60))})
+        self._add(count)
+
+    def _add(self, count: int) -> None:
+        self._waiting += count
+        self._queue_gauge.set(self._waiting)
+        if self._waiting:
+            self._idle.clear()
+        else:
+            self._idle.set()
+
+    def _decode_forever(self) -> None:
+        ahead = 2 * self._batching.max_batch  # what is decoded waits in memory, and may be dropped after all
+        while True:
+            with self._has_arrived:
+                while not self._closed and (not self._arrived or len(self._ready) >= ahead):
+                    self._has_arrived.wait()
+                if self._closed:
+                    return
+                work = self._arrived.popleft()
+                self._decoding += 1
+            problem = self._decode(work)
+            with self._has_ready:
+                self._decoding -= 1
+                if problem is None:
+                    work.ready_at = time.monotonic()
+                    self._ready.append(work)
+                self._has_ready.notify()
+            if problem is not None:
+                self._finish([(work, problem)])
+
+    def _decode(self, work: _Work) -> Problem | None:
+        """Fill in the pixels, or say why there are none."""
+        if work.over():
+            return _DROPPED
+        assert work.source is not None
+        start = time.perf_counter()
+        try:
+            work.pixels = self._model.decode(work.source)
+        except UnreadableImageError as error:
+            return Problem("unreadable_image", str(error))
+        except Exception:  # noqa: BLE001  # this thread's outermost handler: the image fails alone, the thread lives
+            _log.exception("decoding failed")
+            return Problem("internal", "The image could not be decoded, by a fault of the server.")
+        finally:
+            work.source = None  # a file's bytes are not kept until the answer
+        self._decode_seconds.observe(time.perf_counter() - start)
+        return None
+
+    def _run_forever(self) -> None:
+        while True:
+            with self._has_ready:
+                while (seconds := self._time_to_wait()) != 0 and not self._closed:
+                    self._has_ready.wait(seconds)
+                if self._closed:
+                    return
+                held_up = len(self._ready) >= 2 * self._batching.max_batch
+                batch = self._take()
+                if held_up:
+                    self._has_arrived.notify_all()
+            over = [(work, _DROPPED) for work in batch if work.over()]
+            live = [work for work in batch if not work.over()] if over else batch
+            if over:
+                self._finish(over)
+            if live:
+                self._finish(self._run(live))
+
+    def _time_to_wait(self) -> float | None:
+        """Seconds until a run should start at the latest; 0 is now, None when there is nothing to run."""
+        if not self._ready:
+            return 0 if self._background and not self._decoding and not self._arrived else None
+        if len(self._ready) >= self._batching.max_batch or not (self._decoding or self._arrived):
+            return 0
+        waited = time.monotonic() - self._ready[0].ready_at
+        return max(0.0, self._batching.max_wait_seconds - waited)
+
+    def _take(self) -> list[_Work]:
+        line, size = (self._ready, self._batching.max_batch) if self._ready else (self._background, BACKGROUND_BATCH)
+        return [line.popleft() for _ in range(min(size, len(line)))]
+
+    def _run(self, batch: list[_Work]) -> list[tuple[_Work, Answer]]:
+        start = time.perf_counter()
+        try:
+            rows = self._model.probabilities(np.stack([work.pixels for work in batch if work.pixels is not None]))
+        except Exception:  # noqa: BLE001  # this thread's outermost handler: engines raise what they like
+            _log.exception("the model failed")
+            failed = Problem("model_failed", "The model could not compute an answer; the server's log says why.")
+            return [(work, failed) for work in batch]
+        seconds = time.perf_counter() - start
+        self._model_seconds.observe(seconds)
+        self._batch_sizes.observe(len(batch))
+        rate = len(batch) / seconds
+        self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
+        if not np.isfinite(rows).all():
+            failed = Problem("model_failed", "The model's answer is not a number.")
+            return [(work, failed) for work in batch]
+        return list(zip(batch, rows, strict=True))
+
+    def _finish(self, finished: Sequence[tuple[_Work, Answer]]) -> None:
+        self._loop.call_soon_threadsafe(self._deliver, finished)
+
+    def _deliver(self, finished: Sequence[tuple[_Work, Answer]]) -> None:
+        for work, answer in finished:
+            ticket = work.ticket
+            ticket.answers[work.place] = answer
+            ticket.remaining -= 1
+            if ticket.remaining == 0 and not ticket.future.done():
+                ticket.future.set_result(ticket.answers)
+        self._add(-len(finished))

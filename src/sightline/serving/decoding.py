@@ -1,0 +1,42 @@
+"""One image of a request as the pixels that the network sees, by the same code as training and `predict`."""
+
+import threading
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sightline.decode import TooManyPixelsError, decode, upright_rgb
+from sightline.errors import UnreadableImageError
+from sightline.preprocess import Preprocess
+
+Source: TypeAlias = bytes | NDArray[np.uint8]
+"""A file's bytes, or pixels (H, W, 3) that a client decoded."""
+
+LARGE_PIXELS = 12_500_000
+"""Larger images are decoded one at a time: several of the largest allowed at once would fill the memory."""
+
+_one_large = threading.Lock()
+
+
+def decoded(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8]:
+    """(3, image_size, image_size). Raises UnreadableImageError."""
+    try:
+        return _window(source, preprocess, min(max_pixels, LARGE_PIXELS))
+    except TooManyPixelsError:
+        if max_pixels <= LARGE_PIXELS:
+            raise
+    with _one_large:
+        return _window(source, preprocess, max_pixels)
+
+
+def _window(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8]:
+    image = decode(source, max_pixels=max_pixels) if isinstance(source, bytes) else _from_array(source)
+    return preprocess.pixels(image).transpose(2, 0, 1)
+
+
+def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
+    if 0 in pixels.shape:
+        raise UnreadableImageError("the image has no pixels")
+    return upright_rgb(Image.fromarray(pixels))

@@ -1,0 +1,181 @@
+"""A request's body and query become images and options. Nothing in them names a file or an address to read.
+
+Four ways to send images: one as the body itself; several as multipart files; base64 in JSON; and, in `v2`, tensors.
+What a body is, its Content-Type says; what an image is, its content says.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from starlette.requests import Request
+
+from sightline.errors import unknown_name
+from sightline.serving.limits import Limits
+from sightline.serving.multipart import parts_of
+from sightline.serving.problems import refuse
+
+LARGE_BODY = 262_144
+"""Bytes; a longer body is taken apart beside the event loop, which others wait for."""
+
+RAW = ("application/octet-stream", "")
+ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a client may ask for besides."""
+
+    model: str | None = None
+    top_k: int | None = None
+    probabilities: bool = False
+    """Whether every class's probability is given too."""
+    label: str | None = None
+    """Of a heat map: the class that it is for."""
+    name: str | None = None
+    """What an image that is the body itself is called in the answer."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What was sent."""
+
+    images: tuple[tuple[str, bytes], ...]
+    """Each image's name and content."""
+    options: Options = field(default_factory=Options)
+
+
+async def read_payload(request: Request, body: bytes, limits: Limits) -> Payload:
+    """Take a request apart. Raises RequestError."""
+    options = _with(Options(), request.query_params.multi_items())
+    kind = request.headers.get("content-type", "")
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise refuse("unsupported_media_type", f"A body packed by {encoding[:40]!r} isn't read; send it as it is.")
+    media = kind.partition(";")[0].strip().lower()
+    if media.startswith("image/") or media in RAW:
+        if not body:
+            raise refuse("invalid_request", "The body is empty; it should be an image.")
+        return Payload(((options.name or "image 1", body),), options)
+    if media == "multipart/form-data":
+        parse = _from_multipart
+    elif media == "application/json":
+        parse = _from_json
+    else:
+        hint = " With curl, add -H 'Content-Type: image/jpeg'." if media == "application/x-www-form-urlencoded" else ""
+        raise refuse("unsupported_media_type", f"The Content-Type is {media[:80]!r}; send {ACCEPTED}.{hint}")
+    arguments = (body, kind, options, limits)
+    payload = await asyncio.to_thread(parse, *arguments) if len(body) > LARGE_BODY else parse(*arguments)
+    if not payload.images:
+        raise refuse("invalid_request", "There are no images in the request.")
+    return payload
+
+
+def check_count(count: int, limits: Limits) -> None:
+    """Raises RequestError for more images than a request may have."""
+    if count > limits.max_images:
+        raise refuse("too_many_images", f"A request may have {limits.max_images} images; send them in several.")
+
+
+def read_json(body: bytes | memoryview) -> dict[str, Any]:
+    """A JSON object. Raises RequestError."""
+    try:
+        content = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
+        raise refuse("invalid_request", f"The body is no JSON: {str(error)[:200]}.") from error
+    if not isinstance(content, dict):
+        raise refuse("invalid_request", "The body must be a JSON object.")
+    return content
+
+
+def from_base64(text: object, name: str) -> bytes:
+    """The bytes. Raises RequestError."""
+    if not isinstance(text, str):
+        raise refuse("invalid_request", f"An image's data must be text in base64, got {_kind(text)}.", file=name)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise refuse("invalid_request", f"The data is no base64: {error}.", file=name) from error
+
+
+def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits) -> Payload:
+    images: list[tuple[str, bytes]] = []
+    for part in parts_of(body, kind, max_parts=limits.max_images + 8):
+        if part.is_file:
+            images.append((part.filename or f"image {len(images) + 1}", part.content))
+            check_count(len(images), limits)
+        else:
+            text = part.content[:200].decode("utf-8", "replace")
+            options = _with(options, [(part.name, text)])
+    return Payload(tuple(images), options)
+
+
+def _from_json(body: bytes, _kind_of_body: str, options: Options, limits: Limits) -> Payload:
+    content = read_json(body)
+    listed = content.pop("images", None)
+    if not isinstance(listed, list):
+        raise refuse("invalid_request", f"'images' must be a list, got {_kind(listed)}.")
+    check_count(len(listed), limits)
+    options = _with(options, content.items())
+    return Payload(tuple(_json_image(item, number) for number, item in enumerate(listed, 1)), options)
+
+
+def _json_image(item: object, number: int) -> tuple[str, bytes]:
+    name = f"image {number}"
+    if isinstance(item, Mapping):
+        unknown = set(item) - {"name", "data"}
+        if unknown:
+            raise refuse(
+                "invalid_request", f"An image has 'data' and 'name', not {sorted(map(str, unknown))[0][:80]!r}."
+            )
+        stated = item.get("name", name)
+        if not isinstance(stated, str):
+            raise refuse("invalid_request", f"An image's name must be text, got {_kind(stated)}.")
+        return stated, from_base64(item.get("data"), stated)
+    return name, from_base64(item, name)
+
+
+def _with(options: Options, given: Iterable[tuple[str, Any]]) -> Options:
+    """The options with those changed. Raises RequestError for one that is unknown or wrong."""
+    for key, value in given:
+        if key not in _READERS:
+            sentence = unknown_name("option", key[:80], _READERS, listing="/openapi.json")
+            raise refuse("invalid_request", sentence)
+        options = replace(options, **{key: _READERS[key](key, value)})
+    return options
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise refuse("invalid_request", f"{key} must be text, got {_kind(value)}.")
+    return value[:200]
+
+
+def _count(key: str, value: object) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise refuse("invalid_request", f"{key} must be a whole number of at least 1, got {str(value)[:40]!r}.")
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, str) and value.lower() in known:
+        return known[value.lower()]
+    if not isinstance(value, bool):
+        raise refuse("invalid_request", f"{key} must be true or false, got {str(value)[:40]!r}.")
+    return value
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)
+
+
+_READERS = {"model": _text, "top_k": _count, "probabilities": _flag, "label": _text, "name": _text}

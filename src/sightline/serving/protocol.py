@@ -1,0 +1,65 @@
+"""HTTP/1.1 with a bounded head: uvicorn bounds neither its size nor the time it takes to arrive."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES = 65_536
+
+
+class Bounded(HttpToolsProtocol):
+    """Ends a connection whose next request's head isn't whole after `header_seconds`, or is too long."""
+
+    header_seconds = 10.0
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The clock starts."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The clock stops."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """What came before a head is whole is counted."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The request's head is too long.")
+
+    def on_message_begin(self) -> None:
+        """The clock starts again, for the next request on this connection."""
+        super().on_message_begin()
+        self._in_head = True
+        self._head_bytes = 0
+        self._start_clock()
+
+    def on_headers_complete(self) -> None:
+        """The clock stops; the body has one of its own."""
+        self._in_head = False
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def _start_clock(self) -> None:
+        self._stop_clock()
+        self._timer = self.loop.call_later(self.header_seconds, self._end)
+
+    def _stop_clock(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+def bounded_by(header_seconds: float) -> type[asyncio.Protocol]:
+    """The protocol with that bound."""
+    return type("BoundedBy", (Bounded,), {"header_seconds": header_seconds})

@@ -1,0 +1,191 @@
+"""The models that are served, by name, and how one is swapped for a newer one without losing a request.
+
+A request holds on to the model that it began with: the newer one takes what comes after, and the older one ends
+when it has answered everything it accepted.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from sightline.errors import SightlineError, unknown_name
+from sightline.model_folder import read_description
+from sightline.prediction import Predictor
+from sightline.serving.batching import Batcher, Model
+from sightline.serving.decoding import decoded
+from sightline.serving.limits import Settings
+from sightline.serving.metrics import Metrics
+from sightline.serving.problems import refuse
+
+Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
+"""Name, time of change and size of a folder's files."""
+
+_log = logging.getLogger("sightline.serving")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One model as it answers now."""
+
+    name: str
+    path: Path
+    predictor: Predictor
+    batcher: Batcher
+    description: dict[str, Any]
+    """What model.json holds."""
+    stamp: Stamp
+    """Of its files when it was opened."""
+    loaded: str
+    """UTC, ISO 8601."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model's answers."""
+        return str(self.description["fingerprint"])
+
+
+class Served:
+    """All models of this process."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._paths = named_paths(settings.models)
+        self._loaded: dict[str, Loaded] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._locks = {name: asyncio.Lock() for name in self._paths}
+        self._refused: dict[str, Stamp] = {}
+
+    def __iter__(self) -> Iterator[Loaded]:
+        return iter(self._loaded.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers."""
+        return len(self._loaded) == len(self._paths)
+
+    @property
+    def waiting(self) -> int:
+        """Images accepted and not yet answered."""
+        return sum(loaded.batcher.waiting for loaded in self)
+
+    def find(self, name: str | None) -> Loaded:
+        """The model of that name, or the first. Raises RequestError."""
+        if name is None:
+            return next(iter(self._loaded.values()))
+        if name not in self._loaded:
+            raise refuse("unknown_model", unknown_name("model", name, self._loaded, listing="/v1/models"))
+        return self._loaded[name]
+
+    async def open(self) -> None:
+        """Open every model. Raises SightlineError for the first that can't be."""
+        for name in self._paths:
+            await self.reload(name)
+
+    async def reload(self, name: str) -> Loaded:
+        """Open the folder anew and let it answer from now on. Raises SightlineError; then the older one goes on."""
+        async with self._locks[name]:
+            path = self._paths[name]
+            stamp = _stamp(path)
+            try:
+                predictor, description = await asyncio.to_thread(self._open, path)
+            except (SightlineError, OSError, RuntimeError, ValueError):
+                self._refused[name] = stamp
+                self._metrics.reloads.labels(name, "refused").inc()
+                raise
+            older = self._loaded.get(name)
+            self._loaded[name] = self._wrap(name, path, predictor, description, stamp)
+            if older is not None:
+                self._metrics.reloads.labels(name, "loaded").inc()
+                self._retire(older)
+            return self._loaded[name]
+
+    async def watch(self) -> None:
+        """Reload a model when its folder changes; one that can't be opened is logged, and tried once."""
+        while True:
+            await asyncio.sleep(self._settings.watch_seconds)
+            for name, loaded in list(self._loaded.items()):
+                stamp = _stamp(loaded.path)
+                if not stamp or stamp in (loaded.stamp, self._refused.get(name)):
+                    continue
+                try:
+                    await self.reload(name)
+                    _log.info("model %r was loaded anew: %s", name, self._loaded[name].fingerprint[:12])
+                except (SightlineError, OSError, RuntimeError, ValueError) as error:
+                    _log.error("model %r changed and can't be opened; the one before goes on: %s", name, error)
+
+    async def close(self) -> None:
+        """Answer what was accepted, then end every thread."""
+        await asyncio.gather(*(loaded.batcher.close() for loaded in self), *self._closing)
+
+    def _open(self, path: Path) -> tuple[Predictor, dict[str, Any]]:
+        settings = self._settings
+        predictor = Predictor.open(
+            path,
+            device=settings.device,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.threads,
+            batch_size=settings.batching.max_batch,
+        )
+        size = predictor.spec.preprocess.image_size
+        for count in (1, 2):  # engines set themselves up at the first run of a shape
+            predictor.probabilities(np.zeros((count, 3, size, size), np.uint8))
+        return predictor, read_description(path)
+
+    def _wrap(self, name: str, path: Path, predictor: Predictor, description: dict[str, Any], stamp: Stamp) -> Loaded:
+        limits, preprocess = self._settings.limits, predictor.spec.preprocess
+        model = Model(
+            name=name,
+            decode=lambda source: decoded(source, preprocess, limits.max_pixels),
+            probabilities=predictor.probabilities,
+        )
+        batcher = Batcher(model, batching=self._settings.batching, limits=limits, metrics=self._metrics, cores=cores())
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+        return Loaded(name, path, predictor, batcher, description, stamp, now)
+
+    def _retire(self, older: Loaded) -> None:
+        task = asyncio.create_task(older.batcher.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def named_paths(models: tuple[str, ...]) -> dict[str, Path]:
+    """Folders by the name they are served under. Raises SightlineError where two have the same."""
+    paths: dict[str, Path] = {}
+    for text in models:
+        name, separator, location = text.partition("=")
+        path = Path(location if separator and not Path(text).exists() else text)
+        name = name if path != Path(text) else path.resolve().name
+        if name in paths:
+            raise SightlineError(f"Two models would be called {name!r}. Name one of them, as in other={text}.")
+        if not name or "/" in name:
+            raise SightlineError(f"A model can't be called {name!r}. Name it, as in photos={location or text}.")
+        paths[name] = path
+    return paths
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stamp(path: Path) -> Stamp:
+    """What changes when a file that a model is read from does; empty while there is no model.json."""
+    try:
+        with os.scandir(path) as entries:
+            files = sorted(entry.name for entry in entries if entry.name.startswith(("model", "weights")))
+        states = [(path / name).stat() for name in files]
+    except OSError:
+        return ()
+    if "model.json" not in files:
+        return ()
+    return tuple(zip(files, (state.st_mtime_ns for state in states), (state.st_size for state in states), strict=True))

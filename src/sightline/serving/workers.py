@@ -1,0 +1,206 @@
+"""Processes: one that serves, or a parent that starts several on one socket and replaces any that dies."""
+
+import asyncio
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
+from multiprocessing.process import parent_process
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from sightline.errors import SightlineError
+from sightline.model_folder import read_description
+from sightline.serving.limits import Settings
+from sightline.serving.protocol import bounded_by
+from sightline.serving.served import named_paths
+
+if TYPE_CHECKING:
+    from sightline.serving.app import App
+
+USERS_MISTAKE = 2
+"""Exit code of a worker that can't open its models; it is not started again."""
+
+SHORT_LIFE = 10.0
+"""Seconds; a worker that ends sooner is started again after a pause, which doubles each time."""
+
+_log = logging.getLogger("sightline.serving")
+
+
+def run(settings: Settings, on_listening: Callable[[str], None]) -> None:
+    """Serve until told to stop. Raises SightlineError."""
+    for path in named_paths(settings.models).values():
+        read_description(path)
+    listening = bind(settings)
+    _set_up_logging()
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    on_listening(f"http://{shown}:{port}")
+    with listening:
+        if settings.workers == 1:
+            serve_here(settings, listening)
+        else:
+            _Supervisor(settings, listening).run()
+
+
+def bind(settings: Settings) -> socket.socket:
+    """A socket at the address. Raises SightlineError when it can't be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise SightlineError(
+            f"Can't serve at {where}: {error.strerror or error}. Choose another --port or --host."
+        ) from error
+    return listening
+
+
+def serve_here(settings: Settings, listening: socket.socket) -> None:
+    """Open the models and serve in this process. Raises SightlineError."""
+    from sightline.serving.app import App
+
+    async def main() -> None:
+        app = App(settings)
+        await app.open()
+        server = Server(_config(app, settings), app)
+        parent = parent_process()
+        if parent is not None:
+            asyncio.get_running_loop().add_reader(parent.sentinel, server.drain)
+        try:
+            await server.serve([listening])
+        finally:
+            await app.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+class Server(uvicorn.Server):
+    """Told to stop it first drains: clients are told to leave, and what they still send is answered."""
+
+    def __init__(self, config: uvicorn.Config, app: "App") -> None:
+        super().__init__(config)
+        self._app = app
+        self._loop = asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """At the first signal drain; at a second one stop as soon as everything accepted is answered."""
+        del sig, frame
+        if self._app.door.draining:
+            self.should_exit = True
+        else:
+            self._loop.call_soon_threadsafe(self.drain)
+
+    def drain(self) -> None:
+        """End each connection with its next answer, and stop a moment later."""
+        parent = parent_process()
+        if parent is not None:
+            self._loop.remove_reader(parent.sentinel)
+        self._app.door.draining = True
+        self._loop.call_later(self._app.settings.limits.drain_seconds, self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True
+
+
+class _Supervisor:
+    """Starts the workers, watches them, ends them."""
+
+    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[SpawnProcess] = []
+        self._started: list[float] = []
+        self._pause = 0.0
+        self._stopping = False
+
+    def run(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        with tempfile.TemporaryDirectory(prefix="sightline-metrics-") as folder:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
+            self._workers = [self._start() for _ in range(self._settings.workers)]
+            self._started = [time.monotonic()] * self._settings.workers
+            while not self._stopping:
+                multiprocessing.connection.wait([worker.sentinel for worker in self._workers], timeout=0.5)
+                self._replace_dead()
+            for worker in self._workers:
+                worker.terminate()
+            for worker in self._workers:
+                worker.join()
+
+    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
+        self._stopping = True
+
+    def _start(self) -> SpawnProcess:
+        worker = self._context.Process(target=_work, args=(self._settings, self._listening), name="sightline-worker")
+        worker.start()
+        return worker
+
+    def _replace_dead(self) -> None:
+        for place, worker in enumerate(self._workers):
+            if worker.is_alive() or self._stopping:
+                continue
+            worker.join()
+            if worker.exitcode == USERS_MISTAKE:
+                raise SystemExit(USERS_MISTAKE)
+            _forget_gauges(worker.pid)
+            short = time.monotonic() - self._started[place] < SHORT_LIFE
+            self._pause = min(30.0, max(0.5, 2 * self._pause)) if short else 0.0
+            _log.error("worker %s ended with %s; another takes its place", worker.pid, worker.exitcode)
+            time.sleep(self._pause)
+            self._workers[place], self._started[place] = self._start(), time.monotonic()
+
+
+def _work(settings: Settings, listening: socket.socket) -> None:
+    """What a worker process does."""
+    _set_up_logging()
+    try:
+        serve_here(settings, listening)
+    except SightlineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(USERS_MISTAKE)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _forget_gauges(pid: int | None) -> None:
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(pid)
+
+
+def _config(app: "App", settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=bounded_by(settings.limits.header_seconds),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+
+
+def _set_up_logging() -> None:
+    """Our own lines, and what uvicorn warns of, on the standard error stream."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    _log.setLevel(logging.INFO)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # clients that break the protocol
