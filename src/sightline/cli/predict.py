@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline import catalog
+from sightline.cli.saying import say
 from sightline.cli.tta import Tta, sentence, views_of
 
 if TYPE_CHECKING:
@@ -43,6 +45,17 @@ def predict(
     tta: Annotated[
         Tta | None, typer.Option(help="Test-time augmentation: average over several views of each image.")
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help=f"{', '.join(catalog.names('sightline.engines'))}, or auto: the fastest here, found by trying. "
+            "torch, or the export's own, if left out."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or bf16 where the engine has it: faster, and less exact.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Of the CPU; the engine's choice if left out.", min=1)] = None,
 ) -> None:
     """Label images with their probabilities. Exit code 1 if any of them could not be read."""
     from sightline.data.listing import list_images
@@ -50,7 +63,17 @@ def predict(
     from sightline.progress import track
 
     listed = list_images(images)
-    predictor = Predictor.open(model, device=device, tta=views_of(tta))
+    if engine is not None:
+        say()
+    predictor = Predictor.open(
+        model,
+        device=device,
+        tta=views_of(tta),
+        engine=engine,
+        precision=precision,
+        threads=threads,
+        batch_size=batch_size,
+    )
     if tta is not None:
         print(sentence(tta), file=sys.stderr)
     if top_k is None and not predictor.spec.multi_label:

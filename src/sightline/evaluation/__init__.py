@@ -82,9 +82,10 @@ def evaluate_images(
     """
     from sightline.data.loader import Batches, Pixels
     from sightline.data.order import in_order
+    from sightline.devices import pick_device
     from sightline.evaluation.metrics import evaluate_logits
     from sightline.evaluation.multilabel import evaluate_labels
-    from sightline.prediction import collect_logits, pick_device
+    from sightline.prediction import collect_logits
     from sightline.views import check_views, needs_canvas
 
     spec = folder.spec

@@ -19,11 +19,11 @@ from statistics import median
 import torch
 from torch.nn import functional as F
 
+from sightline.devices import autocast, pick_device
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, write_json
 from sightline.model_folder import Architecture
 from sightline.models import Classifier
-from sightline.prediction import autocast, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages

@@ -16,9 +16,9 @@ from sightline.augmentations import Batch
 from sightline.checkpointing import checkpoint_activations
 from sightline.data.prepare import prepare
 from sightline.data.table import ImageTable
+from sightline.devices import autocast, pick_device
 from sightline.errors import SightlineError
 from sightline.models import Classifier, create_model
-from sightline.prediction import autocast, pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory

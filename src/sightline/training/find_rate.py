@@ -15,9 +15,9 @@ import torch
 
 from sightline.data.loader import Batches, Pixels
 from sightline.data.prepare import prepare
+from sightline.devices import pick_device
 from sightline.errors import RecipeError
 from sightline.files import write_json
-from sightline.prediction import pick_device
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.depthwise import keep_depthwise_float32

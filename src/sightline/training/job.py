@@ -22,10 +22,11 @@ from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
+from sightline.devices import pick_device
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
 from sightline.models import Classifier, fit_note
-from sightline.prediction import collect_logits, pick_device
+from sightline.prediction import collect_logits
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import count, training_memory

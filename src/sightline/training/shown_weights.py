@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sightline.data.loader import Batches
 from sightline.data.order import TrainingOrder
-from sightline.prediction import autocast
+from sightline.devices import autocast
 from sightline.randomness import seed_torch
 from sightline.training.averaging import WeightAverage, measure_statistics
 from sightline.training.task import ClassificationTask

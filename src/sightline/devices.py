@@ -1,0 +1,34 @@
+"""Where torch computes, and in which precision."""
+
+from typing import TYPE_CHECKING
+
+from sightline.deps import require_torch
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    import torch
+
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+"""By the recipe's names, torch's."""
+
+
+def autocast(device: "torch.device", precision: str) -> "torch.autocast":
+    """Mixed precision on that device; "float32" turns it off."""
+    import torch
+
+    dtype = getattr(torch, AUTOCAST[precision]) if precision in AUTOCAST else None
+    return torch.autocast(device.type, dtype=dtype, enabled=precision in AUTOCAST)
+
+
+def pick_device(name: str) -> "torch.device":
+    """The device of that name; "auto" is a GPU where there is one. Raises SightlineError where it is missing."""
+    require_torch("A model folder's network")
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
+    if not available.get(name):
+        known = ", ".join(candidate for candidate, there in available.items() if there)
+        raise SightlineError(f"The device {name!r} is not available here. Available: {known}.")
+    return torch.device(name)
