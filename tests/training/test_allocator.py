@@ -25,6 +25,7 @@ def faults(mode: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_freed_memory_is_used_again_without_a_page_fault() -> None:
     assert faults("keep") < 100 <= faults("leave") / 10

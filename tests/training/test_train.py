@@ -245,7 +245,7 @@ def test_accumulating_gives_the_gradients_of_the_large_batch(data: Path, tmp_pat
         "optim.name=sgd",
         "optim.momentum=0",
         "optim.lr=0.1",
-        "model.name=vit_ti_16",
+        "model.norm=group",
     ]
     large = train(override(RECIPE, [*plain, "batch_size=14"]), data, out=tmp_path / "large").model()
     small = train(
