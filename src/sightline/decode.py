@@ -23,6 +23,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from sightline.errors import UnreadableImageError
+from sightline.jpeg import plain_jpeg
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused unread: a few kilobytes can unpack to gigabytes. Pillow's own bound."""
@@ -63,17 +64,21 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises UnreadableImageError with the reason when it can't be decoded or is larger than `max_pixels`.
     """
+    pixels = plain_jpeg(content, max_pixels)
+    if pixels is not None:
+        return Image.fromarray(pixels)
     return upright_rgb(open_image(content, max_pixels=max_pixels))
 
 
-def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The decoded image in its stored mode and orientation. Raises UnreadableImageError."""
+def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS, load: bool = True) -> Image.Image:
+    """The decoded image in its stored mode and orientation, or its header alone. Raises UnreadableImageError."""
     if not content:
         raise UnreadableImageError("the file is empty")
     try:
         image = Image.open(BytesIO(content), formats=_FORMATS)
         _check_size(image, max_pixels)
-        image.load()
+        if load:
+            image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from error
     except Image.UnidentifiedImageError as error:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.data.table import Source
-from sightline.decode import open_image, orientation, upright_rgb
+from sightline.decode import MAX_PIXELS, open_image, orientation, upright_rgb
 from sightline.errors import UnreadableImageError
+from sightline.jpeg import plain_jpeg
 
 _SIDE = 32
 _LOW = 8
@@ -54,8 +55,9 @@ def look(source: Source, path: str) -> ImageFacts:
         return ImageFacts(path, error=str(error))
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        image = open_image(content)
-        upright = upright_rgb(image)
+        pixels = plain_jpeg(content, MAX_PIXELS)
+        image = open_image(content, load=pixels is None)
+        upright = upright_rgb(image) if pixels is None else Image.fromarray(pixels)
     except UnreadableImageError as error:
         return ImageFacts(path, num_bytes=len(content), sha256=sha256, error=str(error))
     return ImageFacts(
