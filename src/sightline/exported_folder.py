@@ -6,7 +6,7 @@ short or swapped is refused. Reading it needs no torch.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,15 @@ class Artefact:
     details: dict[str, Any]
     """What the format says of itself, its opset for one."""
     parent: str
-    """The fingerprint of the model that was exported."""
+    """The fingerprint of the model that was exported; "" of a foreign file."""
     command: str
     created: str
     """Time of writing, UTC, ISO 8601."""
     versions: dict[str, str]
     parity: dict[str, Any]
-    """The figures of the comparison with the model, and the tolerance they were held to."""
+    """The figures of the comparison with the model, and the tolerance they were held to; empty of a foreign file."""
+    model: str = ""
+    """Where the model folder was, seen from this one: it knows which images are its own. "" of a foreign file."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,30 @@ class ExportedFolder:
                 "fingerprint. Export the model again."
             )
         folder._check_files()
+        return folder
+
+    def with_figures(self, figures: dict[str, Any]) -> "ExportedFolder":
+        """The same export with these figures, stored."""
+        folder = ExportedFolder(self.path, replace(self.spec, figures=figures), self.artefact)
+        folder.write()
+        return folder
+
+    def model_folder(self) -> ModelFolder:
+        """The model it was exported from, where that still is. Raises ModelError."""
+        path = self.path / self.artefact.model
+        if not self.artefact.model:
+            raise ModelError(f"{str(self.path)!r} was exported from no model that is known; name the DATA to use.")
+        try:
+            folder = ModelFolder.read(path)
+        except ModelError as error:
+            raise ModelError(
+                f"{str(self.path)!r} was exported from the model in {str(path)!r}, which isn't there any more; "
+                "name the DATA to use."
+            ) from error
+        if folder.spec.fingerprint != self.artefact.parent:
+            raise ModelError(
+                f"The model in {str(path)!r} is another than {str(self.path)!r} was exported from. Export it again."
+            )
         return folder
 
     def write(self) -> None:

@@ -18,7 +18,7 @@ class EvaluatedSplit(StrEnum):
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    model: Annotated[Path, typer.Argument(help="A model folder, or an exported one.")],
     data: Annotated[
         str | None, typer.Argument(help="Other images with the same classes; its own split if left out.")
     ] = None,
@@ -34,9 +34,9 @@ def evaluate(
     """Measure a model: accuracy, or mean average precision, with its interval, each class, calibration."""
     from sightline.cli.report import print_evaluation, print_report
     from sightline.evaluation import evaluate as run
-    from sightline.model_folder import ModelFolder
+    from sightline.exported_folder import open_folder
 
-    folder = ModelFolder.read(model)
+    folder = open_folder(model)
     evaluation = run(folder, data, split=None if split is None else split.value, device=device, tta=views_of(tta))
     if as_json:
         named = {} if tta is None else {"test_time_augmentation": tta.value}
@@ -46,4 +46,4 @@ def evaluate(
     if tta is not None:
         print(sentence(tta))
     elif data is None:
-        print_report(ModelFolder.read(model))
+        print_report(open_folder(model))

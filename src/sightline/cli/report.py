@@ -1,9 +1,13 @@
 """What the verbs print of an evaluation."""
 
+from typing import TYPE_CHECKING
+
 from sightline.evaluation.metrics import Evaluation
 from sightline.evaluation.multilabel import MultiLabelEvaluation
 from sightline.evaluation.text import classification_report, label_report
-from sightline.model_folder import ModelFolder
+
+if TYPE_CHECKING:
+    from sightline.engines import Folder
 
 
 def print_evaluation(evaluation: Evaluation | MultiLabelEvaluation) -> None:
@@ -24,7 +28,7 @@ def print_evaluation(evaluation: Evaluation | MultiLabelEvaluation) -> None:
     )
 
 
-def print_report(folder: ModelFolder) -> None:
+def print_report(folder: "Folder") -> None:
     """Write report.html and say where everything is."""
     from sightline.evaluation import read_evaluation
     from sightline.reports import write_report

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from sightline.deps import require_torch
 from sightline.errors import DataError, ModelError, unknown_name
+from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import write_json, write_text
-from sightline.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from sightline.data.packed import Packed
     from sightline.data.table import ImageTable, Split
+    from sightline.engines import Folder
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
     from sightline.views import TestTimeAugmentation
@@ -30,7 +31,7 @@ BATCH_SIZE = 128
 
 
 def evaluate(
-    model: str | Path | ModelFolder,
+    model: "str | Path | Folder",
     data: str | Path | None = None,
     *,
     split: "Split | None" = None,
@@ -38,7 +39,7 @@ def evaluate(
     num_workers: int = 2,
     tta: "TestTimeAugmentation | None" = None,
 ) -> "Evaluation | MultiLabelEvaluation":
-    """Measure a model on its stored split, or on other data with the same classes; by its task the one or the other.
+    """Measure a model or an export, on its stored split or on other data with the same classes.
 
     `split` is val or test, test if left out: of the images the model was trained with, or of `data` where that has
     splits. Data without splits is taken whole. Figures on the model's own split are written into its folder.
@@ -50,7 +51,7 @@ def evaluate(
     DataError when the images can't be read, have moved, changed or hold a class the model doesn't know.
     """
     require_torch("Evaluating")
-    folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
+    folder = open_folder(model) if isinstance(model, str | Path) else model
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     import numpy as np
@@ -67,7 +68,7 @@ def evaluate(
 
 
 def evaluate_images(
-    folder: ModelFolder,
+    folder: "Folder",
     table: "ImageTable",
     indices: "NDArray[np.int64]",
     *,
@@ -82,10 +83,9 @@ def evaluate_images(
     """
     from sightline.data.loader import Batches, Pixels
     from sightline.data.order import in_order
-    from sightline.devices import pick_device
+    from sightline.evaluation.answers import answers
     from sightline.evaluation.metrics import evaluate_logits
     from sightline.evaluation.multilabel import evaluate_labels
-    from sightline.prediction import collect_logits
     from sightline.views import check_views, needs_canvas
 
     spec = folder.spec
@@ -93,8 +93,7 @@ def evaluate_images(
     targets = table.numbered(spec.classes)
     pixels = Pixels(table, spec.preprocess, canvas=needs_canvas(tta), store=store)
     batches = Batches(pixels, in_order(indices, BATCH_SIZE), targets, len(spec.classes), num_workers)
-    chosen = pick_device(device)
-    logits = collect_logits(folder.model().to(chosen), batches, spec.preprocess, device=chosen, tta=tta)
+    logits = answers(folder, batches, device=device, tta=tta)
     given, truth, paths = logits.numpy(), targets[indices], [table.paths[index] for index in indices]
     temperature = spec.calibration.temperature
     if spec.thresholds is None:
@@ -126,7 +125,7 @@ def key_figures(evaluation: "Evaluation | MultiLabelEvaluation") -> dict[str, ob
     }
 
 
-def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | MultiLabelEvaluation | None":
+def read_evaluation(folder: "Folder", split: str) -> "Evaluation | MultiLabelEvaluation | None":
     """What was measured on the model's own split; None where nothing was. Raises ModelError for a damaged file."""
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
@@ -141,7 +140,7 @@ def read_evaluation(folder: ModelFolder, split: str) -> "Evaluation | MultiLabel
         raise ModelError(f"{str(path)!r} can't be read: {error}.") from error
 
 
-def stored_split(folder: ModelFolder, split: "Split") -> tuple["ImageTable", "NDArray[np.int64]"]:
+def stored_split(folder: "Folder", split: "Split") -> tuple["ImageTable", "NDArray[np.int64]"]:
     """The images the model was trained with, and the places of those in its own split.
 
     Raises ModelError when the folder doesn't say, DataError when the images have moved or changed.
@@ -150,10 +149,11 @@ def stored_split(folder: ModelFolder, split: "Split") -> tuple["ImageTable", "ND
     from sightline.data.scan import scan
     from sightline.data.split import Splits
 
+    home = folder.model_folder() if isinstance(folder, ExportedFolder) else folder
     try:
-        stored = json.loads((folder.path / "splits.json").read_text(encoding="utf-8"))
+        stored = json.loads((home.path / "splits.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{str(folder.path)!r} has no splits.json that can be read; name the DATA to use.") from error
+        raise ModelError(f"{str(home.path)!r} has no splits.json that can be read; name the DATA to use.") from error
     table = scan(folder.spec.provenance.data["location"], label_separator=_separator(folder))
     splits = Splits.from_json(stored, table)
     if splits.contents(table, inspect(table))[split] != stored.get("contents", {}).get(split):
@@ -165,7 +165,7 @@ def stored_split(folder: ModelFolder, split: "Split") -> tuple["ImageTable", "ND
 
 
 def _evaluate_stored(
-    folder: ModelFolder, split: "Split", *, device: str, num_workers: int, tta: "TestTimeAugmentation | None"
+    folder: "Folder", split: "Split", *, device: str, num_workers: int, tta: "TestTimeAugmentation | None"
 ) -> "Evaluation | MultiLabelEvaluation":
     table, indices = stored_split(folder, split)
     measured = evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)
@@ -174,7 +174,7 @@ def _evaluate_stored(
 
 
 def keep_evaluation(
-    folder: ModelFolder,
+    folder: "Folder",
     table: "ImageTable",
     indices: "NDArray[np.int64]",
     evaluation: "Evaluation | MultiLabelEvaluation",
@@ -189,7 +189,7 @@ def keep_evaluation(
     folder.with_figures({**folder.spec.figures, name: key_figures(evaluation)})
 
 
-def _prediction_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
+def _prediction_rows(folder: "Folder", table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
     """CSV: each image with its class, the class it was taken for, and how probable that was; for paired tests."""
     if folder.spec.multi_label:
         return _label_rows(folder, table, indices, logits)
@@ -203,7 +203,7 @@ def _prediction_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray
     return text.getvalue()
 
 
-def _label_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
+def _label_rows(folder: "Folder", table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
     """CSV: each image with its labels, those it was given, and the probability of every class."""
     spec, separator = folder.spec, _separator(folder) or ""
     assert spec.thresholds is not None  # of the task multi_label
@@ -217,12 +217,12 @@ def _label_rows(folder: ModelFolder, table: "ImageTable", indices: "NDArray[np.i
     return text.getvalue()
 
 
-def _separator(folder: ModelFolder) -> str | None:
+def _separator(folder: "Folder") -> str | None:
     """What parts the labels of an image in the lists that the model knows; None for one label an image."""
     return folder.spec.provenance.data.get("label_separator") if folder.spec.multi_label else None
 
 
-def check_classes(table: "ImageTable", folder: ModelFolder) -> None:
+def check_classes(table: "ImageTable", folder: "Folder") -> None:
     """Raise DataError when the images have a class that the model doesn't know."""
     strange = [name for name in table.classes if name not in folder.spec.classes]
     if not strange:

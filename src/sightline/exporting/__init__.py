@@ -4,6 +4,7 @@
 images it was validated on, and gives the folder its name only when they are within the format's tolerance.
 """
 
+import os
 import shlex
 import sys
 from dataclasses import asdict, replace
@@ -58,7 +59,7 @@ def export(
                 f"The export to {form} in {precision} was discarded, since it doesn't give the model's answers: "
                 f"{'; '.join(parity.failures)} ({parity.images})."
             )
-        exported = _described(exported, parity)
+        exported = _described(exported, parity, os.path.relpath(folder.path.resolve(), path.resolve()))
         exported.write()
     return ExportedFolder(path, exported.spec, exported.artefact)
 
@@ -125,6 +126,6 @@ def _compare(
     return measure(answers(folder, open_exported(exported), images), images=images.said, tolerance=tolerance)
 
 
-def _described(exported: ExportedFolder, parity: "Parity") -> ExportedFolder:
+def _described(exported: ExportedFolder, parity: "Parity", model: str) -> ExportedFolder:
     figures: dict[str, Any] = asdict(parity)
-    return ExportedFolder(exported.path, exported.spec, replace(exported.artefact, parity=figures))
+    return ExportedFolder(exported.path, exported.spec, replace(exported.artefact, parity=figures, model=model))

@@ -7,22 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import ModelError, SightlineError, UnreadableImageError
-from sightline.model_folder import ModelFolder
+from sightline.exported_folder import ExportedFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sightline.data.table import Source
+    from sightline.engines import Folder
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
     from sightline.reports.report import PicturedMistake
 
 
-def write_report(folder: ModelFolder) -> Path:
+def write_report(folder: "Folder") -> Path:
     """Write `report.html` into a model folder from what is stored there, and return its path.
 
-    The pictures of the worst mistakes are read from the images where they were; without them the page
-    stands all the same. Raises ModelError when the model was never evaluated or a stored file is damaged.
+    An export's page has the export's own figures, and tells of the training what its model's folder still tells. The
+    pictures of the worst mistakes are read from the images where they were; without them the page stands all the
+    same. Raises ModelError when the model was never evaluated or a stored file is damaged.
     """
     from sightline.evaluation import read_evaluation
     from sightline.reports.html import write_report as write
@@ -32,6 +34,7 @@ def write_report(folder: ModelFolder) -> Path:
     test = read_evaluation(folder, "test")
     if test is None:
         raise ModelError(f"{str(folder.path)!r} was never evaluated; `sightline evaluate {folder.path}` does it.")
+    trained = _trained(folder)
     architecture, provenance = folder.spec.architecture, folder.spec.provenance
     counts = count(architecture.build(), architecture.image_size)
     report = Report(
@@ -44,19 +47,20 @@ def write_report(folder: ModelFolder) -> Path:
         ),
         test=test,
         val=read_evaluation(folder, "val"),
-        history=list(_history(folder.path / "metrics.csv")),
-        gradients=list(_gradients(folder.path / "gradients.csv")),
+        history=list(_history(trained / "metrics.csv")),
+        gradients=list(_gradients(trained / "gradients.csv")),
         mistakes=_pictured(folder, test),
         thresholds_fitted_on=folder.spec.thresholds.fitted_on if folder.spec.thresholds is not None else "",
-        splits=_stored(folder.path / "splits.json").get("made", ()),
-        audit=_stored(folder.path / "audit.json") or None,
-        recipe=_text(folder.path / "recipe.yaml"),
+        splits=_stored(trained / "splits.json").get("made", ()),
+        audit=_stored(trained / "audit.json") or None,
+        recipe=_text(trained / "recipe.yaml"),
         environment={
             "command": provenance.command,
             "created": provenance.created,
             "data": provenance.data,
             "versions": provenance.versions,
             "fingerprint": folder.spec.fingerprint,
+            **_exported(folder),
         },
     )
     path = folder.path / "report.html"
@@ -64,7 +68,25 @@ def write_report(folder: ModelFolder) -> Path:
     return path
 
 
-def _pictured(folder: ModelFolder, evaluation: "Evaluation | MultiLabelEvaluation") -> list["PicturedMistake"]:
+def _trained(folder: "Folder") -> Path:
+    """The folder that holds what the training left."""
+    if not isinstance(folder, ExportedFolder):
+        return folder.path
+    try:
+        return folder.model_folder().path
+    except ModelError:  # it has gone: then the page is about the export alone
+        return folder.path
+
+
+def _exported(folder: "Folder") -> dict[str, object]:
+    if not isinstance(folder, ExportedFolder):
+        return {}
+    artefact = folder.artefact
+    named = {"format": artefact.format, "precision": artefact.precision, "command": artefact.command}
+    return {"exported": {**named, "created": artefact.created, "versions": artefact.versions}}
+
+
+def _pictured(folder: "Folder", evaluation: "Evaluation | MultiLabelEvaluation") -> list["PicturedMistake"]:
     """The worst mistakes, each with its image where that can still be read."""
     from sightline.data.scan import scan
     from sightline.reports.report import PicturedMistake
