@@ -6,7 +6,21 @@ import warnings
 
 import typer
 
-from sightline.cli import augment, check, demo, evaluate, export, find, models, predict, recipes, serve, study, train
+from sightline.cli import (
+    augment,
+    bench,
+    check,
+    demo,
+    evaluate,
+    export,
+    find,
+    models,
+    predict,
+    recipes,
+    serve,
+    study,
+    train,
+)
 from sightline.deps import explained
 from sightline.errors import SightlineError
 
@@ -25,6 +39,7 @@ for verb in (
     evaluate.evaluate,
     predict.predict,
     export.export,
+    bench.bench,
     serve.serve,
     models.models,
     recipes.recipes,

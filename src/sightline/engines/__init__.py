@@ -60,6 +60,8 @@ class Engine:
     """A model folder, ready to answer."""
     reads: "Mapping[str, Callable[[ExportedFolder, Settings], Runner]]" = field(default_factory=lambda: {})
     """Formats whose artefacts it can run, besides the runtime that the format itself names."""
+    converts_to: str | None = None
+    """The format that a model folder's network is converted to; None where torch's own weights are read."""
     gpu: bool = False
     """Whether it can compute on a GPU."""
 

@@ -15,4 +15,5 @@ ENTRY = Engine(
     modules=("onnxruntime",),
     precisions=("float32",),
     open=open_onnx,
+    converts_to="onnx",
 )

@@ -24,5 +24,6 @@ ENTRY = Engine(
     modules=("openvino",),
     precisions=("float32", "bf16"),
     open=open_openvino,
+    converts_to="openvino",
     reads={"onnx": open_onnx_file},
 )
