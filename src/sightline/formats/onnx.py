@@ -54,7 +54,8 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise ModelError(f"The network can't be written as ONNX: {str(error).splitlines()[0]}") from error
+        reason = str(error.__cause__ or error).splitlines()[0]  # its own words are advice on reporting bugs
+        raise ModelError(f"The network can't be written as ONNX: {reason}") from error
     assert written is not None  # with dynamo=True
     model = written.model_proto
     if model.ByteSize() > MAX_BYTES:

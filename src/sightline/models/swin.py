@@ -93,7 +93,9 @@ class WindowAttention(nn.Module):
         # Windows join the heads' dimension: a mask for each (window, head) then serves every image of the batch.
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)  # each (B, M M N, T, C / N)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._bias())
-        mixed = mixed.unflatten(1, (-1, self.num_heads)).transpose(2, 3).flatten(3)  # (B, M M, T, C)
+        mixed = mixed.unflatten(1, (-1, self.num_heads)).transpose(2, 3)  # (B, M M, T, N, C / N)
+        # Copied by name: flatten would be captured as a view where one kernel's strides allow it, which no other's do.
+        mixed = mixed.clone(memory_format=torch.contiguous_format).flatten(3)  # (B, M M, T, C)
         x = self._join(self.dropout(self.proj(mixed)))
         if self.shift > 0:
             x = x.roll((self.shift, self.shift), (1, 2))
