@@ -21,7 +21,7 @@ def plain_jpeg(content: bytes, max_pixels: int) -> NDArray[np.uint8] | None:
         return None
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(content)
-        if colour not in _PLAIN or height * width > max_pixels:
+        if colour not in _PLAIN or int(height) * int(width) > max_pixels:
             return None
         pixels: NDArray[Any] = simplejpeg.decode_jpeg(content, "RGB")
     except ValueError:  # a warning of libjpeg's too: Pillow says whether the file is any good

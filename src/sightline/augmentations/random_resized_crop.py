@@ -53,18 +53,19 @@ class RandomResizedCrop:
         height, width = batch.images.shape[2:]
         windows = self.windows(draws, height=height, width=width).tolist()
         images = [
-            _resized(image, *window, image_size) for image, window in zip(batch.images.split(1), windows, strict=True)
+            _resized(image, window, image_size) for image, window in zip(batch.images.split(1), windows, strict=True)
         ]
         return replace(batch, images=torch.cat(images))
 
 
-def _resized(image: Tensor, top: int, left: int, height: int, width: int, side: int) -> Tensor:
+def _resized(image: Tensor, window: list[int], side: int) -> Tensor:
     """(1, 3, H, W) -> (1, 3, side, side): the window, bilinear and antialiased."""
+    top, left, height, width = window
     # One by one: windows differ in size. torch resizes uint8 on a CPU fast where pixels lie side by side, which
     # torchvision's own function undoes; elsewhere torch has no kernel for uint8, and torchvision goes by float.
     if image.device.type == "cpu" and image.dtype == torch.uint8:
-        window = image[:, :, top : top + height, left : left + width]
-        return F.interpolate(window, size=[side, side], mode="bilinear", antialias=True)
+        cut = image[:, :, top : top + height, left : left + width]
+        return F.interpolate(cut, size=[side, side], mode="bilinear", antialias=True)
     from torchvision.transforms.v2 import functional
 
     return functional.resized_crop(image, top, left, height, width, size=[side, side], antialias=True)

@@ -9,6 +9,7 @@ from sightline.data import digits, named
 from sightline.data.folder import FolderSource, is_text, list_folder, reason
 from sightline.data.layout import arrange, is_image
 from sightline.data.manifest import read_manifest
+from sightline.data.shards import is_sharded, read_shards
 from sightline.data.table import ImageTable
 from sightline.data.tar import open_tar
 from sightline.data.zip import open_zip
@@ -16,15 +17,15 @@ from sightline.errors import DataError
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MANIFESTS = (".csv", ".parquet")
-EXPECTED = "a folder of class folders, a .zip or .tar of one, a .csv or .parquet list"
+EXPECTED = "a folder of class folders or of tar shards, a .zip or .tar of class folders, a .csv or .parquet list"
 
 
 def scan(location: str | Path, *, label_separator: str | None = None) -> ImageTable:
     """The table of the images at `location`; no image is opened yet.
 
     Understood are a folder with a folder for each class, or with train/, val/ and test/ of such; the same in a
-    .zip or .tar; a .csv or .parquet list (path,label[,split]); and the names in `set_names()`. What
-    exists as a file or folder is taken for that, even when a set has its name. With a `label_separator` a list's
+    .zip or .tar; a folder of tar shards; a .csv or .parquet list (path,label[,split]); and the names in `set_names()`.
+    What exists as a file or folder is taken for that, even when a set has its name. With a `label_separator` a list's
     labels may hold several names; a folder an image lies in is always its only one.
 
     Raises DataError that says what is wrong with it and how it should look.
@@ -56,7 +57,10 @@ def set_names() -> tuple[str, ...]:
 
 
 def _folder(path: Path) -> ImageTable:
-    return arrange(FolderSource(str(path), str(path)), list_folder(path))
+    listing = list_folder(path)
+    if is_sharded(listing):
+        return read_shards(path, listing)
+    return arrange(FolderSource(str(path), str(path)), listing)
 
 
 def _file(path: Path, label_separator: str | None) -> ImageTable:

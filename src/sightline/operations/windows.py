@@ -13,8 +13,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
-_ONE_LAYOUT, _CHANNEL_INNERMOST = (0, 1, 2, 3), (0, 2, 3, 1)
-_BACK = {_ONE_LAYOUT: _ONE_LAYOUT, _CHANNEL_INNERMOST: (0, 3, 1, 2)}
+Layout = tuple[int, int, int, int]
+
+_ONE_LAYOUT: Layout = (0, 1, 2, 3)
+_CHANNEL_INNERMOST: Layout = (0, 2, 3, 1)
+_BACK: dict[Layout, Layout] = {_ONE_LAYOUT: _ONE_LAYOUT, _CHANNEL_INNERMOST: (0, 3, 1, 2)}
 
 
 def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
@@ -49,7 +52,7 @@ def _on_host(images: Tensor) -> bool:
     return images.device.type == "cpu"
 
 
-def _memory(images: Tensor) -> tuple[NDArray[Any], tuple[int, ...]]:
+def _memory(images: Tensor) -> tuple[NDArray[Any], Layout]:
     """The images' array with its axes in the order they have in memory, and that order."""
     innermost = images.stride(1) == 1 and images.shape[1] > 1
     layout = _CHANNEL_INNERMOST if innermost else _ONE_LAYOUT
@@ -61,6 +64,6 @@ def _array(images: Tensor) -> NDArray[Any]:
     return (images.view(torch.int16) if images.dtype == torch.bfloat16 else images).numpy()
 
 
-def _tensor(array: NDArray[Any], layout: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def _tensor(array: NDArray[Any], layout: Layout, dtype: torch.dtype) -> Tensor:
     tensor = torch.from_numpy(array.transpose(_BACK[layout]))
     return tensor.view(dtype) if dtype == torch.bfloat16 else tensor
