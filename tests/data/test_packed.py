@@ -83,6 +83,16 @@ with packed("data", "4 bilinear", 10, 4) as store:
         assert store.rows(numbers(2), picture)[0, 0, 0, 0] == 2
 
 
+def test_a_long_run_saves_what_it_has_filled_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.data.packed.SAVE_SECONDS", 0.0)
+    with open_store() as filling:
+        assert filling is not None
+        filling.rows(numbers(1, 3), picture)
+        with open_store() as other:  # what a process that starts after a kill would see
+            assert other is not None
+            other.rows(numbers(3, 1), never)
+
+
 def test_two_users_of_one_table_keep_each_other_s_rows() -> None:
     with open_store() as first, open_store() as second:
         assert first is not None

@@ -11,9 +11,11 @@ import hashlib
 import mmap
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +31,9 @@ _VERSION = 1
 SHARE_OF_DISK = 0.5
 """Of the disk's free space, and of what the cache holds already: what all packed tables may take, unless
 $SIGHTLINE_CACHE_GB says how many gigabytes."""
+
+SAVE_SECONDS = 60.0
+"""What a process that is killed may have filled for nothing."""
 
 Pixels = NDArray[np.uint8]
 
@@ -47,6 +52,7 @@ class Packed:
         self._rows: Pixels = np.frombuffer(mapped, dtype=np.uint8).reshape(self._shape)
         self._filled = self._stored()
         self._unsaved = 0
+        self._saving, self._saved_at = Lock(), time.monotonic()
         os.utime(folder)
 
     def rows(self, indices: NDArray[np.int64], make: Callable[[int], Pixels]) -> Pixels:
@@ -57,6 +63,8 @@ class Packed:
             index = int(indices[place])
             rows[place] = make(index)
             self._fill(index, rows[place])
+        if self._unsaved and time.monotonic() - self._saved_at > SAVE_SECONDS:
+            self.save()
         return rows
 
     def _fill(self, index: int, pixels: Pixels) -> None:
@@ -69,8 +77,15 @@ class Packed:
 
     def save(self) -> None:
         """Remember which rows are filled: first their pixels reach the disk, then the list."""
-        if not self._unsaved:
+        if not self._unsaved or not self._saving.acquire(blocking=False):
             return
+        try:
+            self._save()
+        finally:
+            self._saving.release()
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
         filled, self._unsaved = self._filled.copy(), 0  # rows that other threads fill meanwhile wait for the next time
         with suppress(OSError, SightlineError):  # a full disk costs the cache, never the run
             os.fsync(self._file.fileno())
