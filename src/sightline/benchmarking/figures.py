@@ -166,9 +166,10 @@ def _fastest(rows: Sequence[Row], baseline: str) -> str:
     if not ended:
         return f"{where(rows)}: nothing could be measured."
     seconds, best = min(ended, key=lambda pair: pair[0])
-    said = f"{where(rows)}: {best.label} is the fastest, with {seconds * 1e3:.3g} ms"
-    several = f" by {best.model}" if len({row.model for row in rows}) > 1 else ""
+    several = len({row.model for row in rows}) > 1
+    name = f"{best.model}, {best.label}," if several else best.label
+    said = f"{where(rows)}: {name} is the fastest, with {seconds * 1e3:.3g} ms"
     if best.ratio is None or f"{best.model}, {best.engine}, {best.precision}" == baseline:
-        return f"{said}{several}."
+        return f"{said}."
     ratio = best.ratio
-    return f"{said}{several}: {ratio.value:.2f} times as fast as {baseline} ({ratio.low:.2f} to {ratio.high:.2f})."
+    return f"{said}: {ratio.value:.2f} times as fast as {baseline} ({ratio.low:.2f} to {ratio.high:.2f})."

@@ -100,13 +100,17 @@ def _print(found: "Bench") -> None:
         _print_table([("", *_COLUMNS), *(_cells(row, several=several) for row in rows)])
         print()
     print(*found.sentences(), sep="\n")
-    print(
-        f"Times are against {found.baseline}. * is beaten by no other in one thing without being better in the other."
-    )
+    print(f"Times are against {found.baseline}. * marks what no other is ahead of in both speed and {_judged(found)}.")
     for row in found.failures:
         print(f"failed: {_name(row, several=True)}, batch {row.batch_size}: {row.failure}")
     for reason in found.left_out:
         print(f"left out: {reason}")
+
+
+def _judged(found: "Bench") -> str:
+    from sightline.benchmarking.figures import compares_accuracy
+
+    return "accuracy" if all(compares_accuracy(rows) for rows in found.groups()) else "size on the disk"
 
 
 def _print_table(table: "Sequence[tuple[str, ...]]") -> None:

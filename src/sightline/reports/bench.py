@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from sightline.benchmarking.figures import Bench, Row, compares_accuracy, quality_of, where
 from sightline.evaluation.intervals import Interval
@@ -63,15 +63,15 @@ def pareto(rows: Sequence[Row], number: int) -> Markup | None:
             fill = "full" if row.best else "none"
             axes.plot([milliseconds], [quality], marker, color=colour, markersize=7, fillstyle=fill, label=label)
         axes.set_xscale("log")
-        for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            axis(FuncFormatter(lambda value, _: f"{value:.2g}"))
-        axes.tick_params(axis="x", which="both", labelsize=8)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.12g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("Milliseconds for an image (median)")
         axes.set_ylabel("Accuracy" if accurate else "Megabytes on the disk")
         if accurate:
             axes.yaxis.set_major_formatter(PercentFormatter(1))
         else:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.2 * max(row.size for row in ended) / 1e6)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         what = "Accuracy" if accurate else "Size"
         return svg(figure, f"pareto-{number}", f"{what} against latency: {where(rows)}. The table has the figures.")
