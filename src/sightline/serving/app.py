@@ -10,9 +10,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline.serving.door import Door
 from sightline.serving.endpoints import Endpoints
+from sightline.serving.explaining import Explanations
 from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
+from sightline.serving.pages import page_routes
 from sightline.serving.served import Served
+from sightline.serving.v2 import Inference
 
 
 class App:
@@ -23,7 +26,7 @@ class App:
         self.settings = settings
         self.served = Served(settings, metrics)
         self.endpoints = Endpoints(self.served, settings, metrics)
-        router = Router(_routes(self.endpoints), redirect_slashes=False, lifespan=self._lifespan)
+        router = Router([*_routes(self.endpoints), *page_routes()], redirect_slashes=False, lifespan=self._lifespan)
         self.door = Door(router, settings, metrics)
         self.endpoints.stops = self.door
         self._watching: asyncio.Task[None] | None = None
@@ -67,12 +70,18 @@ class App:
 
 def _routes(endpoints: Endpoints) -> list[Route]:
     """The busiest first: they are tried in order."""
+    inference, explanations = Inference(endpoints), Explanations(endpoints)
     return [
         Route("/v1/predict", endpoints.predict, methods=["POST"]),
+        Route("/v2/models/{model}/infer", inference.infer, methods=["POST"]),
+        Route("/v1/explain", explanations.explain, methods=["POST"]),
         Route("/v1/models", endpoints.models),
         Route("/v1/models/{model}", endpoints.model),
         Route("/v1/models/{model}/reload", endpoints.reload, methods=["POST"]),
         Route("/v2/health/live", endpoints.live),
         Route("/v2/health/ready", endpoints.ready),
+        Route("/v2", inference.server),
+        Route("/v2/models/{model}", inference.model),
+        Route("/v2/models/{model}/ready", inference.ready),
         Route("/metrics", endpoints.figures),
     ]

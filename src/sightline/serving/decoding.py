@@ -22,6 +22,13 @@ _one_large = threading.Lock()
 
 def decoded(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8]:
     """(3, image_size, image_size). Raises UnreadableImageError."""
+    return decoded_with_size(source, preprocess, max_pixels)[0]
+
+
+def decoded_with_size(
+    source: Source, preprocess: Preprocess, max_pixels: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """The same, and the upright image's width and height."""
     try:
         return _window(source, preprocess, min(max_pixels, LARGE_PIXELS))
     except TooManyPixelsError:
@@ -31,9 +38,9 @@ def decoded(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[
         return _window(source, preprocess, max_pixels)
 
 
-def _window(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8]:
+def _window(source: Source, preprocess: Preprocess, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     image = decode(source, max_pixels=max_pixels) if isinstance(source, bytes) else _from_array(source)
-    return preprocess.pixels(image).transpose(2, 0, 1)
+    return preprocess.pixels(image).transpose(2, 0, 1), image.size
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:

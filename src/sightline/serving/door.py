@@ -22,7 +22,7 @@ from sightline.serving.problems import Problem, RequestError
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """What a client may name its request; another name is replaced."""
 
-OPEN_PATHS = ("/", "/docs", "/v2/health/live", "/v2/health/ready")
+OPEN_PATHS = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 """Answered without the token, and so is what the page is made of: they hold nothing of the model."""
 
 POLICY = (
@@ -70,16 +70,16 @@ class Door:
             self._check_token(scope, headers)
             await self._app(scope, receive, answer)
         except RequestError as error:
-            await _refused(error, note["id"])(scope, receive, answer)
+            await _refused(error, scope)(scope, receive, answer)
         except HTTPException as error:  # the router's: no such path, no such method
-            await _refused(_of_router(error, scope), note["id"])(scope, receive, answer)
+            await _refused(_of_router(error, scope), scope)(scope, receive, answer)
         except ClientGoneError:
             note["status"] = CLIENT_GONE
         except Exception:  # noqa: BLE001  # the outermost handler: the log has the traceback, the client an id
             _log.exception("request %s failed", note["id"])
             if note["status"] == 0:
                 fault = Problem("internal", f"The server has a fault; its log names it by {note['id']}.")
-                await _refused(RequestError(fault), note["id"])(scope, receive, answer)
+                await _refused(RequestError(fault), scope)(scope, receive, answer)
         self._record(scope, note, time.perf_counter() - start)
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
@@ -128,6 +128,9 @@ def _of_router(error: HTTPException, scope: Scope) -> RequestError:
     return RequestError(Problem("not_found", f"There is nothing at {path}; /openapi.json lists what there is."))
 
 
-def _refused(error: RequestError, request_id: str) -> JSON:
-    content = {"error": error.problem.plain() | {"request_id": request_id}} | error.details
-    return JSON(content, status_code=error.problem.status, headers=error.headers)
+def _refused(error: RequestError, scope: Scope) -> JSON:
+    told = error.problem.plain() | {"request_id": scope["note"]["id"]}
+    # the Open Inference Protocol wants the sentence itself as "error"
+    v2 = scope["path"].startswith("/v2")
+    content = {"error": told.pop("message")} | told if v2 else {"error": told}
+    return JSON(content | error.details, status_code=error.problem.status, headers=error.headers)

@@ -19,6 +19,8 @@ from sightline.serving.payloads import read_payload
 from sightline.serving.problems import Problem, RequestError, refuse
 from sightline.serving.served import Loaded, Served
 
+PREDICT_OPTIONS = frozenset({"model", "top_k", "probabilities", "name"})
+
 
 class Stops(Protocol):
     """What tells that the server is stopping."""
@@ -42,7 +44,7 @@ class Endpoints:
         """POST /v1/predict."""
         deadline = time.monotonic() + self.limits.deadline_seconds
         async with self.intake.body(request) as body:
-            payload = await read_payload(request, body, self.limits)
+            payload = await read_payload(request, body, self.limits, known=PREDICT_OPTIONS)
             loaded = self.served.find(payload.options.model)
             names = [name for name, _ in payload.images]
             note = request.scope["note"]

@@ -49,9 +49,9 @@ class Payload:
     options: Options = field(default_factory=Options)
 
 
-async def read_payload(request: Request, body: bytes, limits: Limits) -> Payload:
-    """Take a request apart. Raises RequestError."""
-    options = _with(Options(), request.query_params.multi_items())
+async def read_payload(request: Request, body: bytes, limits: Limits, *, known: frozenset[str]) -> Payload:
+    """Take a request apart; `known` names the options that it may have. Raises RequestError."""
+    options = _with(Options(), request.query_params.multi_items(), known)
     kind = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
@@ -68,7 +68,7 @@ async def read_payload(request: Request, body: bytes, limits: Limits) -> Payload
     else:
         hint = " With curl, add -H 'Content-Type: image/jpeg'." if media == "application/x-www-form-urlencoded" else ""
         raise refuse("unsupported_media_type", f"The Content-Type is {media[:80]!r}; send {ACCEPTED}.{hint}")
-    arguments = (body, kind, options, limits)
+    arguments = (body, kind, options, limits, known)
     payload = await asyncio.to_thread(parse, *arguments) if len(body) > LARGE_BODY else parse(*arguments)
     if not payload.images:
         raise refuse("invalid_request", "There are no images in the request.")
@@ -102,7 +102,7 @@ def from_base64(text: object, name: str) -> bytes:
         raise refuse("invalid_request", f"The data is no base64: {error}.", file=name) from error
 
 
-def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits) -> Payload:
+def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits, known: frozenset[str]) -> Payload:
     images: list[tuple[str, bytes]] = []
     for part in parts_of(body, kind, max_parts=limits.max_images + 8):
         if part.is_file:
@@ -110,17 +110,17 @@ def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits) ->
             check_count(len(images), limits)
         else:
             text = part.content[:200].decode("utf-8", "replace")
-            options = _with(options, [(part.name, text)])
+            options = _with(options, [(part.name, text)], known)
     return Payload(tuple(images), options)
 
 
-def _from_json(body: bytes, _kind_of_body: str, options: Options, limits: Limits) -> Payload:
+def _from_json(body: bytes, _kind_of_body: str, options: Options, limits: Limits, known: frozenset[str]) -> Payload:
     content = read_json(body)
     listed = content.pop("images", None)
     if not isinstance(listed, list):
         raise refuse("invalid_request", f"'images' must be a list, got {_kind(listed)}.")
     check_count(len(listed), limits)
-    options = _with(options, content.items())
+    options = _with(options, content.items(), known)
     return Payload(tuple(_json_image(item, number) for number, item in enumerate(listed, 1)), options)
 
 
@@ -139,11 +139,11 @@ def _json_image(item: object, number: int) -> tuple[str, bytes]:
     return name, from_base64(item, name)
 
 
-def _with(options: Options, given: Iterable[tuple[str, Any]]) -> Options:
+def _with(options: Options, given: Iterable[tuple[str, Any]], known: frozenset[str]) -> Options:
     """The options with those changed. Raises RequestError for one that is unknown or wrong."""
     for key, value in given:
-        if key not in _READERS:
-            sentence = unknown_name("option", key[:80], _READERS, listing="/openapi.json")
+        if key not in known:
+            sentence = unknown_name("option", key[:80], known, listing="/openapi.json")
             raise refuse("invalid_request", sentence)
         options = replace(options, **{key: _READERS[key](key, value)})
     return options

@@ -1,0 +1,238 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sightline.errors import UnreadableImageError
+from sightline.serving.batching import Batcher, Model
+from sightline.serving.decoding import Source
+from sightline.serving.limits import Batching, Limits
+from sightline.serving.metrics import Metrics
+from sightline.serving.problems import Problem, RequestError
+
+SOON = 20.0
+"""Seconds; longer than any test."""
+
+
+class Recorder:
+    """A model whose pixels are the image's first byte; it answers that byte, when it may."""
+
+    def __init__(self) -> None:
+        self.runs: list[list[int]] = []
+        self.decoded: list[int] = []
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.running = threading.Event()
+
+    def decode(self, source: Source) -> NDArray[np.uint8]:
+        assert isinstance(source, bytes)
+        self.decoded.append(source[0])
+        if source == b"\0":
+            raise UnreadableImageError("it is zero")
+        return np.full((3, 1, 1), source[0], np.uint8)
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        self.running.set()
+        assert self.may_run.wait(SOON)
+        self.runs.append(pixels[:, 0, 0, 0].tolist())
+        return pixels[:, :1, 0, 0].astype(np.float64)
+
+
+def with_batcher(
+    recorder: Any, scenario: Callable[[Batcher], Coroutine[Any, Any, None]], *, max_queue: int = 64, **batching: Any
+) -> None:
+    async def main() -> None:
+        limits = Limits(max_queue=max_queue, max_images=min(64, max_queue))
+        model = Model("m", recorder.decode, recorder.probabilities)
+        settings = Batching(**{"decode_threads": 2} | batching)
+        batcher = Batcher(model, batching=settings, limits=limits, metrics=Metrics(), cores=1)
+        await scenario(batcher)
+        async with asyncio.timeout(SOON):
+            await batcher.close()
+
+    asyncio.run(main())
+
+
+def deadline(seconds: float = SOON) -> float:
+    return time.monotonic() + seconds
+
+
+async def until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SOON):
+        while not met():
+            await asyncio.sleep(0.001)
+
+
+def test_a_lone_image_does_not_wait_for_others() -> None:
+    async def scenario(batcher: Batcher) -> None:
+        start = time.monotonic()
+        [answer] = await batcher.submit([b"\7"], deadline=deadline()).future
+        assert isinstance(answer, np.ndarray)
+        assert answer.tolist() == [7]
+        assert time.monotonic() - start < 5
+
+    with_batcher(Recorder(), scenario, max_wait_seconds=10.0)
+
+
+def test_what_arrives_during_a_run_is_run_together_up_to_the_largest_batch() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        first = batcher.submit([b"\1"], deadline=deadline())
+        await until(recorder.running.is_set)
+        others = [batcher.submit([bytes([number])], deadline=deadline()) for number in range(2, 8)]
+        await until(lambda: len(recorder.decoded) == 7)
+        recorder.may_run.set()
+        rows = await asyncio.gather(*(ticket.future for ticket in [first, *others]))
+        assert [row[0].tolist() for row in rows] == [[float(number)] for number in range(1, 8)]  # type: ignore[union-attr]
+
+    with_batcher(recorder, scenario, max_batch=4)
+    assert recorder.runs[0] == [1]
+    assert max(map(len, recorder.runs)) == 4
+
+
+def test_a_bad_image_fails_alone_and_in_its_place() -> None:
+    async def scenario(batcher: Batcher) -> None:
+        answers = await batcher.submit([b"\1", b"\0", b"\3"], deadline=deadline()).future
+        assert answers[1] == Problem("unreadable_image", "it is zero")
+        assert [answers[0].tolist(), answers[2].tolist()] == [[1], [3]]  # type: ignore[union-attr]
+
+    with_batcher(Recorder(), scenario)
+
+
+def test_beyond_the_queue_a_request_is_told_when_to_come_back() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        accepted = [batcher.submit([b"\1", b"\2"], deadline=deadline()) for _ in range(2)]
+        with pytest.raises(RequestError) as caught:
+            batcher.submit([b"\3"], deadline=deadline())
+        assert caught.value.problem.code == "overloaded"
+        assert int(caught.value.headers["retry-after"]) >= 1
+        recorder.may_run.set()
+        await asyncio.gather(*(ticket.future for ticket in accepted))
+        assert batcher.waiting == 0
+        await batcher.submit([b"\3"], deadline=deadline()).future
+
+    with_batcher(recorder, scenario, max_queue=4)
+
+
+def test_work_whose_deadline_is_over_or_whose_client_left_is_not_run() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        first = batcher.submit([b"\1"], deadline=deadline())
+        await until(recorder.running.is_set)
+        late = batcher.submit([b"\2"], deadline=deadline(-1))
+        left = batcher.submit([b"\3"] * 40, deadline=deadline())
+        batcher.drop(left)
+        kept = batcher.submit([b"\4"], deadline=deadline())
+        recorder.may_run.set()
+        [answer] = await late.future
+        assert isinstance(answer, Problem)
+        assert answer.code == "deadline_exceeded"
+        await asyncio.gather(first.future, kept.future)
+        await until(lambda: batcher.waiting == 0)
+
+    with_batcher(recorder, scenario)
+    assert [number for run in recorder.runs for number in run] == [1, 4]
+
+
+def test_images_are_decoded_beside_each_other() -> None:
+    recorder = Recorder()
+    together = threading.Barrier(2)
+
+    def decode(_source: Source) -> NDArray[np.uint8]:
+        together.wait(SOON)  # ends only when two threads are here
+        return np.zeros((3, 1, 1), np.uint8)
+
+    recorder.decode = decode  # type: ignore[method-assign]
+
+    async def scenario(batcher: Batcher) -> None:
+        await batcher.submit([b"\1", b"\2"], deadline=deadline()).future
+
+    with_batcher(recorder, scenario)
+
+
+def test_decoding_does_not_run_far_ahead_of_the_model() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        ticket = batcher.submit([b"\1"] * 60, deadline=deadline())
+        await until(recorder.running.is_set)
+        await asyncio.sleep(0.05)
+        assert len(recorder.decoded) <= 2 + 2 * 2 + 2
+        recorder.may_run.set()
+        assert len(await ticket.future) == 60
+
+    with_batcher(recorder, scenario, max_batch=2)
+
+
+def test_a_model_that_fails_answers_its_batch_and_goes_on() -> None:
+    recorder = Recorder()
+    answers = recorder.probabilities
+
+    def fail(_pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        recorder.probabilities = answers  # type: ignore[method-assign]
+        raise RuntimeError("out of memory")
+
+    def not_a_number(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        recorder.probabilities = fail  # type: ignore[method-assign]
+        return np.full((len(pixels), 1), np.nan)
+
+    async def main() -> None:
+        def compute(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+            return recorder.probabilities(pixels)
+
+        model = Model("m", recorder.decode, compute)
+        batcher = Batcher(model, batching=Batching(), limits=Limits(), metrics=Metrics(), cores=1)
+        recorder.probabilities = not_a_number  # type: ignore[method-assign]
+        codes = [(await batcher.submit([b"\1"], deadline=deadline()).future)[0] for _ in range(3)]
+        assert [getattr(code, "code", "answered") for code in codes] == ["model_failed", "model_failed", "answered"]
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_closing_waits_for_what_was_accepted_and_ends_the_threads() -> None:
+    recorder = Recorder()
+    before = threading.active_count()
+
+    async def scenario(batcher: Batcher) -> None:
+        tickets = [batcher.submit([bytes([number])], deadline=deadline()) for number in range(1, 20)]
+        await batcher.close()
+        assert all(ticket.future.done() for ticket in tickets)
+
+    with_batcher(recorder, scenario)
+    for _ in range(500):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_heat_maps_are_run_when_no_prediction_waits() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        first = batcher.submit([b"\1"], deadline=deadline())
+        await until(recorder.running.is_set)
+        heat = batcher.submit_background(np.full((20, 3, 1, 1), 9, np.uint8), deadline=deadline())
+        prediction = batcher.submit([b"\2"], deadline=deadline())
+        await until(lambda: len(recorder.decoded) == 2)
+        recorder.may_run.set()
+        await asyncio.gather(first.future, prediction.future, heat.future)
+
+    with_batcher(recorder, scenario)
+    assert recorder.runs[:2] == [[1], [2]]
+    assert max(map(len, recorder.runs)) == 8
