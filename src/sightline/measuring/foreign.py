@@ -51,8 +51,9 @@ def stated_input(path: str | Path) -> StatedInput:
         raise ModelError(f"There is no file {str(path)!r}.")
     try:
         inputs = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
-    except RuntimeError as error:
-        raise ModelError(f"{str(path)!r} can't be opened by ONNX Runtime: {_first_line(error)}") from error
+    except _failures() as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{str(path)!r} can't be opened by ONNX Runtime: {reason}") from error
     if len(inputs) != 1:
         raise ModelError(f"{str(path)!r} takes {len(inputs)} inputs, where a classifier of images takes one.")
     kind, shape = inputs[0].type, tuple(side if isinstance(side, int) else None for side in inputs[0].shape)
@@ -77,5 +78,7 @@ def open_foreign(
     return runner.run, images
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: a type for each of its codes, which have no parent of their own."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="onnx", purpose="Reading an ONNX file")
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
