@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from sightline.benchmarking.accuracy import stated
 from sightline.benchmarking.figures import Accuracy, Bench, Latency, Ratio, Row, unbeaten
 from sightline.benchmarking.plan import Entry, Plan, Subject, entries, subjects
+from sightline.devices import pick_device
 from sightline.engines import find_engine
 from sightline.errors import SightlineError
 from sightline.measuring import Rounds, in_turns
@@ -43,6 +44,8 @@ def bench(models: Sequence[str | Path], *, against: Sequence[str | Path] = (), p
     plan = plan or Plan()
     found = subjects([Path(path) for path in models], [Path(path) for path in against])
     chosen, left_out = entries(found, plan)
+    if plan.device != "cpu":
+        plan = replace(plan, device=pick_device(plan.device).type)
     with tempfile.TemporaryDirectory() as place:
         labelled = None if plan.data is None else _labelled(plan.data, plan.num_images, Path(place))
         run = _Run(plan, chosen, _image_size(found), labelled)

@@ -179,9 +179,8 @@ def _unable(subject: Subject, engine: str, precision: str, plan: Plan) -> str | 
     if subject.folder is None:
         known = find_engine(engine).precisions
         return None if precision in known else f"{engine!r} has no precision {precision!r}. It has: {', '.join(known)}."
-    device = plan.device if subject.is_model_folder else "cpu"
     try:
-        check_engine(subject.folder, engine, Settings(precision=precision, device=device))
+        check_engine(subject.folder, engine, Settings(precision=precision))
     except SightlineError as error:
         return str(error)
     return None

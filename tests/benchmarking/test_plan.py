@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import pytest
+from foreign_network import make_foreign
+from making import make_folder
+
+from sightline.benchmarking.plan import Plan, entries, subjects
+from sightline.engines import find_engine
+from sightline.errors import MissingPackageError, SightlineError
+
+
+def chosen(models: list[Path], plan: Plan, against: list[Path] | None = None) -> tuple[list[str], list[str]]:
+    found, left_out = entries(subjects(models, against or []), plan)
+    return [str(entry) for entry in found], left_out
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "model").path
+
+
+def test_all_engines_run_a_model_folder_torch_first(model: Path) -> None:
+    engines = ("torch", "channels_last", "compiled", "onnx", "openvino")
+    assert chosen([model], Plan()) == ([f"model, {name}, float32" for name in engines], [])
+
+
+def test_the_baseline_is_timed_although_it_was_not_asked_for(model: Path) -> None:
+    found, left_out = chosen([model], Plan(engines=("openvino",), precisions=("bf16",)))
+    assert found == ["model, torch, float32", "model, openvino, bf16"]
+    assert left_out == []
+
+
+def test_what_has_no_such_precision_is_left_out_and_said(model: Path) -> None:
+    found, left_out = chosen([model], Plan(precisions=("float32", "bf16")))
+    assert len(found) == 9
+    assert left_out == ["'onnx' has no precision 'bf16'. It has: float32."]
+
+
+def test_another_s_file_is_run_by_what_reads_onnx(model: Path, tmp_path: Path) -> None:
+    path = make_foreign(tmp_path / "other.onnx")
+    found, _ = chosen([model], Plan(engines=("torch", "onnx")), [path])
+    assert found == ["model, torch, float32", "model, onnx, float32", "other.onnx, onnx, float32"]
+    assert chosen([], Plan(), [path])[0] == ["other.onnx, onnx, float32", "other.onnx, openvino, float32"]
+
+
+def test_an_engine_that_is_not_installed_is_an_error_when_named_and_a_note_when_not(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(find_engine("onnx")), "missing", property(lambda self: "x" if "ONNX" in self.title else None)
+    )
+    found, left_out = chosen([model], Plan())
+    assert "model, onnx, float32" not in found
+    assert left_out == ["'onnx' is left out, since x is not installed."]
+    with pytest.raises(MissingPackageError, match=r'pip install "sightline\[onnx\]"'):
+        chosen([model], Plan(engines=("onnx",)))
+
+
+def test_a_model_that_is_named_twice_is_refused(model: Path) -> None:
+    with pytest.raises(SightlineError, match="named twice"):
+        subjects([model, model / ".." / "model"], [])

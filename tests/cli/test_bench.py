@@ -1,0 +1,108 @@
+"""`sightline bench`: what is printed and written, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from foreign_network import make_foreign
+from making import make_folder, make_photos
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_a_file_of_another_s_is_timed_and_written_as_json_and_as_a_page(tmp_path: Path, run_cli: Cli) -> None:
+    path = make_foreign(tmp_path / "<b>other.onnx")
+    arguments = ["--against", path, "--engines", "onnx", "--batch", "1,3", "--threads", "1", "--seconds", "0.05"]
+    code, out, err = run_cli("bench", *arguments, "--json", tmp_path / "b.json", "--html", tmp_path / "b.html")
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("Batch")][:2] == [
+        "Batch 1, 1 thread",
+        "Batch 3, 1 thread",
+    ]
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert [(row["batch_size"], row["threads"], row["engine"]) for row in found["rows"]] == [
+        (1, 1, "onnx"),
+        (3, 1, "onnx"),
+    ]
+    for row in found["rows"]:
+        assert row["failure"] is None
+        assert row["size"] == path.stat().st_size
+        assert row["images_per_second"] > 0
+        assert row["start_seconds"] > 0
+        assert (row["ratio"]["low"], row["ratio"]["high"]) == (1, 1)
+    page = (tmp_path / "b.html").read_text()
+    assert "&lt;b&gt;other.onnx" in page
+    assert "<b>other" not in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_a_combination_that_fails_is_named_and_the_exit_code_is_1(tmp_path: Path, run_cli: Cli) -> None:
+    path = make_foreign(tmp_path / "four.onnx", shape=(4, 3, 16, 16))
+    code, out, _ = run_cli("bench", "--against", path, "--engines", "onnx", "--batch", "4,1", "--seconds", "0.05")
+    assert code == 1
+    assert "failed: four.onnx  onnx, batch 1: The file takes batches of 4 alone, not of 1." in out
+    assert "Batch 1, " in out
+    assert "nothing could be measured." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "There is nothing to bench. Name a model folder, an exported one, or --against FILE.onnx."),
+        (["nowhere"], "There is no model folder 'nowhere'."),
+        (["{model}", "--engines", "onx"], "Unknown engine 'onx'. Did you mean 'onnx'?"),
+        (["{model}", "--precision", "int3"], "Unknown precision 'int3'. There are: float32, bf16."),
+        (["{model}", "--engines", "onnx", "--precision", "bf16"], "The engine 'onnx' can run none of the models so."),
+        (["{model}", "--batch", "one"], "--batch takes whole numbers with commas between them, got 'one'."),
+        (["{model}", "--batch", "0"], "batch_sizes must be at least 1, got 0."),
+        (["{model}", "--threads", "-1"], "threads must be at least 1, got -1."),
+        (["{model}", "--seconds", "nan"], "seconds must be greater than 0"),
+        (["{model}", "--json", "{model}"], "is a folder. Name the file to write."),
+        (["{model}", "--against", "none.onnx"], "There is no file 'none.onnx'."),
+        (["{model}", "--against", "{model}/weights.safetensors"], "can't be opened by ONNX Runtime"),
+        (["{model}", "--engines", "torch", "--data", "nowhere"], "nowhere"),
+        (["{model}", "--engines", "torch", "--data", "{other}"], "Unknown class"),
+        (["{model}", "{model}"], "A model is named twice. Name each once."),
+        (["{model}", "--device", "gpu"], "The device 'gpu' is not available here."),
+    ],
+)
+def test_a_user_s_mistake_is_one_line(arguments: list[str], sentence: str, tmp_path: Path, run_cli: Cli) -> None:
+    model = make_folder(tmp_path / "model").path
+    other = tmp_path / "other"
+    if "{other}" in arguments:
+        make_photos(other, classes=("cat", "dog"), count=1)
+    code, out, err = run_cli("bench", *(word.format(model=model, other=other) for word in arguments))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_model_folder_is_timed_with_its_accuracy_on_images(tmp_path: Path, photos: Path, run_cli: Cli) -> None:
+    model = make_folder(tmp_path / "model").path
+    code, _, _ = run_cli(
+        *("bench", model, "--engines", "channels_last,onnx", "--batch", "2", "--threads", "1", "--seconds", "0.1"),
+        *("--data", photos, "--images", "20", "--json", tmp_path / "b.json"),
+    )
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert code == 0
+    assert [row["engine"] for row in rows] == ["torch", "channels_last", "onnx"]
+    assert len({row["accuracy"]["value"] for row in rows}) == 1
+    assert rows[0]["accuracy"]["said"] == f"20 images of '{photos}'"
+    assert rows[2]["size"] > 1e6
+    assert rows[2]["memory"] < rows[0]["memory"]
+
+
+@pytest.mark.slow
+def test_the_fastest_engine_predicts_and_is_remembered(tmp_path: Path, photos: Path, run_cli: Cli) -> None:
+    model = make_folder(tmp_path / "model").path
+    arguments = ["predict", model, photos, "--top-k", "1", "--batch-size", "4", "--threads", "1"]
+    expected = run_cli(*arguments)[1]
+    code, out, err = run_cli(*arguments, "--engine", "auto")
+    assert (code, out) == (0, expected)
+    assert "engine: " in err
+    _, _, again = run_cli(*arguments, "--engine", "auto")
+    assert again.rstrip().endswith("Measured before.")
+    assert "Trying" not in again
