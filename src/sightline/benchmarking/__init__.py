@@ -23,6 +23,7 @@ from sightline.devices import pick_device
 from sightline.engines import find_engine
 from sightline.errors import SightlineError
 from sightline.measuring import Rounds, in_turns
+from sightline.measuring.job import Job
 from sightline.measuring.machine import cores, processor, versions
 from sightline.measuring.process import Worker
 from sightline.progress import track
@@ -97,7 +98,7 @@ class _Run:
         for entry in self._chosen:
             subject = entry.subject
             if self._labelled is not None and subject.folder is not None:
-                self._labelled.check(subject.folder)
+                self._labelled.pixels(subject.folder)
             try:
                 entry.size()  # converts
             except SightlineError as error:
@@ -117,8 +118,7 @@ class _Run:
         workers: dict[Entry, Worker] = {}
         for entry in self._chosen:
             if rows[entry].failure is None:
-                job = entry.job(self._plan, batch_size, threads, self._image_size)
-                workers[entry] = stack.enter_context(Worker(job))
+                workers[entry] = stack.enter_context(Worker(self._job(entry, batch_size, threads)))
                 try:
                     rows[entry] = replace(rows[entry], start_seconds=workers[entry].wait())
                 except SightlineError as error:
@@ -135,6 +135,20 @@ class _Run:
         best = unbeaten(list(rows.values()))
         self.rows += [replace(row, best=place in best) for place, row in enumerate(rows.values())]
 
+    def _job(self, entry: Entry, batch_size: int, threads: int) -> Job:
+        folder = entry.subject.folder
+        pixels = None if folder is None or self._labelled is None else str(self._labelled.pixels(folder))
+        return Job(
+            path=str(entry.subject.path),
+            engine=entry.engine,
+            precision=entry.precision,
+            threads=threads,
+            device=entry.device(self._plan),
+            batch_size=batch_size,
+            image_size=self._image_size,
+            pixels=pixels,
+        )
+
     def _blank(self, entry: Entry, threads: int, batch_size: int) -> Row:
         failure = self._unconvertible.get(entry)
         return Row(
@@ -143,7 +157,7 @@ class _Run:
             precision=entry.precision,
             batch_size=batch_size,
             threads=threads,
-            device=entry.job(self._plan, batch_size, threads, None).device,
+            device=entry.device(self._plan),
             size=0 if failure else entry.size(),
             failure=failure,
         )

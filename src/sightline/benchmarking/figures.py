@@ -142,9 +142,11 @@ def quality_of(rows: Sequence[Row]) -> Callable[[Row], float] | None:
 
 def unbeaten(rows: Sequence[Row]) -> set[int]:
     """Places of the rows that no other beats: Pareto's front of latency and quality."""
-    quality = quality_of(rows) or (lambda _row: 0.0)
+    quality = quality_of(rows)
     points = [
-        (place, row.latency.p50_seconds, quality(row)) for place, row in enumerate(rows) if row.latency is not None
+        (place, row.latency.p50_seconds, 0.0 if quality is None else quality(row))
+        for place, row in enumerate(rows)
+        if row.latency is not None
     ]
     return {
         place

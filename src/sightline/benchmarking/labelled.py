@@ -46,9 +46,9 @@ class Labelled:
             interval = found.exact_match
         return _accuracy(interval, f"{len(truth):,} images of {self._location!r}")
 
-    def check(self, folder: Folder) -> None:
-        """Decode what this model needs, so that a mistake shows before anything is timed. Raises DataError."""
-        self._prepared(folder)
+    def pixels(self, folder: Folder) -> Path:
+        """The file of the images as this model sees them, (N, 3, image_size, image_size). Raises DataError."""
+        return self._prepared(folder)[0]
 
     def _prepared(self, folder: Folder) -> tuple[Path, np.ndarray]:
         """The file of the pixels (N, 3, image_size, image_size), and the labels."""

@@ -10,7 +10,6 @@ from sightline.engines import Folder, Settings, artefact_of, check_engine, engin
 from sightline.errors import SightlineError
 from sightline.exported_folder import open_folder
 from sightline.measuring.foreign import ENGINES, StatedInput, stated_input
-from sightline.measuring.job import Job
 from sightline.measuring.machine import cores
 from sightline.model_folder import ModelFolder
 
@@ -34,7 +33,7 @@ class Plan:
     """Turns that these are divided into."""
     device: str = "cpu"
     data: str | None = None
-    """Images with known labels, to measure accuracy on."""
+    """Images with known labels, to measure accuracy on; the first ones are what is timed, else noise is."""
     num_images: int = 1000
     """How many of them at most, spread evenly."""
 
@@ -92,18 +91,9 @@ class Entry:
     def __str__(self) -> str:
         return f"{self.subject.name}, {self.engine}, {self.precision}"
 
-    def job(self, plan: Plan, batch_size: int, threads: int, image_size: int | None) -> Job:
-        """How it is timed."""
-        gpu = self.subject.is_model_folder and find_engine(self.engine).gpu
-        return Job(
-            path=str(self.subject.path),
-            engine=self.engine,
-            precision=self.precision,
-            threads=threads,
-            device=plan.device if gpu else "cpu",
-            batch_size=batch_size,
-            image_size=image_size,
-        )
+    def device(self, plan: Plan) -> str:
+        """Where it computes: the plan's device, where torch runs a model folder, else the CPU."""
+        return plan.device if self.subject.is_model_folder and find_engine(self.engine).gpu else "cpu"
 
     def size(self) -> int:
         """Bytes of the files that this engine reads, on the disk."""

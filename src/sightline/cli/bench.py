@@ -1,5 +1,6 @@
 """`sightline bench`."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,11 +46,8 @@ def bench(
     from sightline.benchmarking.plan import Plan
     from sightline.files import write_json
 
-    if html_path is not None:
-        from sightline.reports.bench import write_bench_report  # before anything is timed: it needs packages
-
     say()
-    _check_files([path for path in (json_path, html_path) if path is not None])
+    _check_files(json_path, html_path)
     plan = Plan(
         engines=tuple(_words(engines)),
         precisions=tuple(_words(precision)),
@@ -65,6 +63,8 @@ def bench(
     if json_path is not None:
         write_json(json_path, asdict(found))
     if html_path is not None:
+        from sightline.reports.bench import write_bench_report
+
         write_bench_report(html_path, found)
     if found.failures:
         raise typer.Exit(1)
@@ -83,12 +83,15 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise SightlineError(f"{option} takes whole numbers with commas between them, got {text!r}.") from error
 
 
-def _check_files(paths: list[Path]) -> None:
+def _check_files(json_path: Path | None, html_path: Path | None) -> None:
+    """Find what would fail before anything is timed."""
     from sightline.errors import SightlineError
 
-    for path in paths:
-        if path.is_dir():
+    for path in (json_path, html_path):
+        if path is not None and path.is_dir():
             raise SightlineError(f"{str(path)!r} is a folder. Name the file to write.")
+    if html_path is not None:
+        importlib.import_module("sightline.reports.bench")  # it needs packages that timing doesn't
 
 
 def _print(found: "Bench") -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sightline.conversion import noise
@@ -28,6 +29,8 @@ class Job:
     batch_size: int
     image_size: int | None = None
     """Of images for an ONNX file that takes any size."""
+    pixels: str | None = None
+    """A .npy file of (N, 3, image_size, image_size) to call a folder's network with, in place of noise."""
 
     @property
     def foreign(self) -> bool:
@@ -35,12 +38,16 @@ class Job:
         return self.path.endswith(".onnx")
 
     def open(self) -> tuple[Called, NDArray[Any]]:
-        """The network, and noise to call it with. Raises SightlineError."""
+        """The network, and a batch to call it with. Raises SightlineError."""
         settings = Settings(precision=self.precision, threads=self.threads, device=self.device)
         if self.foreign:
             return open_foreign(self.path, self.engine, settings, self.batch_size, self.image_size)
         folder = open_folder(self.path)
-        return open_network(folder, self.engine, settings), noise(folder.spec, self.batch_size)
+        network = open_network(folder, self.engine, settings)
+        if self.pixels is None:
+            return network, noise(folder.spec, self.batch_size)
+        stored = np.load(self.pixels, mmap_mode="r")
+        return network, np.array(stored[np.arange(self.batch_size) % len(stored)])
 
     def to_json(self) -> str:
         """As `from_json` reads it."""

@@ -6,9 +6,9 @@ from pathlib import Path
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from sightline.benchmarking.figures import Bench, Row, compares_accuracy, quality_of, where
+from sightline.benchmarking.figures import Accuracy, Bench, Row, compares_accuracy, quality_of, where
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.text import shorten
 from sightline.files import write_text
@@ -35,8 +35,12 @@ def render_bench(bench: Bench) -> str:
         title=f"Bench of {' and '.join(names) if len(names) < 3 else f'{len(names)} models'}",
         several=len(names) > 1,
         said=sorted({row.accuracy.said for row in bench.rows if row.accuracy is not None}),
-        interval=lambda accuracy: str(Interval(accuracy.value, accuracy.low, accuracy.high)),
+        interval=_interval,
     )
+
+
+def _interval(accuracy: Accuracy) -> str:
+    return str(Interval(accuracy.value, accuracy.low, accuracy.high))
 
 
 def pareto(rows: Sequence[Row], number: int) -> Markup | None:
@@ -64,7 +68,7 @@ def pareto(rows: Sequence[Row], number: int) -> Markup | None:
             axes.plot([milliseconds], [quality], marker, color=colour, markersize=7, fillstyle=fill, label=label)
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.12g}"))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.12g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("Milliseconds for an image (median)")
         axes.set_ylabel("Accuracy" if accurate else "Megabytes on the disk")
