@@ -53,14 +53,14 @@ def run_server(tmp_path: Path) -> Generator[Callable[..., Running]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str | Path) -> Running:
-        log = (tmp_path / "server.log").open("w")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "sightline", "serve", *map(str, arguments), "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        with (tmp_path / "server.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sightline", "serve", *map(str, arguments), "--port", "0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
         started.append(process)
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())

@@ -41,7 +41,7 @@ def page(browser: Browser, run_server: Callable[..., Running], served_model: Mod
     opened.wait_for_selector("#facts dt")
     yield opened
     assert all(url.startswith((address, "blob:", "data:")) for url in asked)
-    assert said == []
+    assert [line for line in said if "status of 422" not in line] == []  # a browser tells of every failed request
     opened.close()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def serve(settings: "Settings", *, on_listening: Callable[[str], None] = lambda _address: None) -> None:
     """Serve until SIGTERM or Ctrl-C; what was accepted is answered before this returns.
 
-    `on_listening` is told the address once it is had; the models are opened then.
+    `on_listening` is told the address once the models are open and requests are answered.
     Raises SightlineError for a folder that is no model, an address that can't be had, and a missing package.
     """
     for module in ("uvicorn", "starlette", "python_multipart", "prometheus_client"):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import parent_process
+from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,9 @@ USERS_MISTAKE = 2
 SHORT_LIFE = 10.0
 """Seconds; a worker that ends sooner is started again after a pause, which doubles each time."""
 
+JUST_TAKEN = 0.25
+"""Seconds that a connection has for its first request when the server stops."""
+
 _log = logging.getLogger("sightline.serving")
 
 
@@ -45,12 +49,15 @@ def run(settings: Settings, on_listening: Callable[[str], None]) -> None:
     _set_up_logging()
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    on_listening(f"http://{shown}:{port}")
+
+    def on_ready() -> None:
+        on_listening(f"http://{shown}:{port}")
+
     with listening:
         if settings.workers == 1:
-            serve_here(settings, listening)
+            serve_here(settings, listening, on_ready)
         else:
-            _Supervisor(settings, listening).run()
+            _Supervisor(settings, listening, on_ready).run()
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -70,14 +77,14 @@ def bind(settings: Settings) -> socket.socket:
     return listening
 
 
-def serve_here(settings: Settings, listening: socket.socket) -> None:
-    """Open the models and serve in this process. Raises SightlineError."""
+def serve_here(settings: Settings, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Open the models and serve in this process; `on_ready` is called between the two. Raises SightlineError."""
     from sightline.serving.app import App
 
     async def main() -> None:
         app = App(settings)
         await app.open()
-        server = Server(_config(app, settings), app)
+        server = Server(_config(app, settings), app, on_ready)
         parent = parent_process()
         if parent is not None:
             asyncio.get_running_loop().add_reader(parent.sentinel, server.drain)
@@ -93,10 +100,23 @@ def serve_here(settings: Settings, listening: socket.socket) -> None:
 class Server(uvicorn.Server):
     """Told to stop it first drains: clients are told to leave, and what they still send is answered."""
 
-    def __init__(self, config: uvicorn.Config, app: "App") -> None:
+    def __init__(self, config: uvicorn.Config, app: "App", on_ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._app = app
+        self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, wait for the requests of those just taken, answer everything."""
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(JUST_TAKEN)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """At the first signal drain; at a second one stop as soon as everything accepted is answered."""
@@ -121,10 +141,12 @@ class Server(uvicorn.Server):
 class _Supervisor:
     """Starts the workers, watches them, ends them."""
 
-    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+        self._on_ready = on_ready
         self._settings = settings
         self._listening = listening
         self._context = multiprocessing.get_context("spawn")
+        self._ready = self._context.Event()
         self._workers: list[SpawnProcess] = []
         self._started: list[float] = []
         self._pause = 0.0
@@ -140,16 +162,25 @@ class _Supervisor:
             while not self._stopping:
                 multiprocessing.connection.wait([worker.sentinel for worker in self._workers], timeout=0.5)
                 self._replace_dead()
+                self._announce()
             for worker in self._workers:
                 worker.terminate()
             for worker in self._workers:
                 worker.join()
 
+    def _announce(self) -> None:
+        """Once, when the first worker answers."""
+        if self._ready.is_set():
+            self._on_ready()
+            self._on_ready = _nothing
+
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
     def _start(self) -> SpawnProcess:
-        worker = self._context.Process(target=_work, args=(self._settings, self._listening), name="sightline-worker")
+        worker = self._context.Process(
+            target=_work, args=(self._settings, self._listening, self._ready), name="sightline-worker"
+        )
         worker.start()
         return worker
 
@@ -168,16 +199,19 @@ class _Supervisor:
             self._workers[place], self._started[place] = self._start(), time.monotonic()
 
 
-def _work(settings: Settings, listening: socket.socket) -> None:
+def _work(settings: Settings, listening: socket.socket, ready: Event) -> None:
     """What a worker process does."""
     _set_up_logging()
     try:
-        serve_here(settings, listening)
+        serve_here(settings, listening, ready.set)
     except SightlineError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(USERS_MISTAKE)
     except KeyboardInterrupt:
         sys.exit(0)
+
+
+def _nothing() -> None: ...
 
 
 def _forget_gauges(pid: int | None) -> None:
