@@ -48,7 +48,6 @@ RESULTS = Path(__file__).parent / "results" / "export_parity.json"
 def filled_folder(path: Path, name: str, image_size: int) -> ModelFolder:
     torch.manual_seed(0)
     model = create_model(name, num_classes=10, image_size=image_size)
-    model.drop_auxiliary()
     fill_randomly(model)
     spec = ModelSpec(
         architecture=Architecture(name=name, num_classes=10, image_size=image_size),

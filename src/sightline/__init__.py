@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sightline.adopting import adopt
     from sightline.data.prepare import check
     from sightline.errors import SightlineError
     from sightline.evaluation import evaluate
@@ -24,6 +25,7 @@ __all__ = [
     "Predictor",
     "Recipe",
     "SightlineError",
+    "adopt",
     "check",
     "create_model",
     "evaluate",
@@ -39,6 +41,7 @@ _HOMES = {
     "Predictor": "sightline.prediction",
     "Recipe": "sightline.recipe",
     "SightlineError": "sightline.errors",
+    "adopt": "sightline.adopting",
     "check": "sightline.data.prepare",
     "create_model": "sightline.models",
     "evaluate": "sightline.evaluation",

@@ -8,7 +8,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from sightline.errors import ModelError
 Renaming = tuple[tuple[str, str | None], ...]
 """Regular expressions and replacements, applied to each tensor's name in turn; None drops the tensor."""
 
+SHOWN = 5
+"""Names of tensors that an error lists."""
+
 _NOT_WEIGHTS = (
     *(SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, struct.error, EOFError, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, OverflowError),  # what a pickle of noise runs into
@@ -32,12 +35,19 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def load_weights(
-    model: nn.Module, state: Mapping[str, Tensor], renamings: Mapping[str, Renaming], *, form_changed: str, called: str
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    renamings: Mapping[str, Renaming],
+    *,
+    form_changed: str,
+    called: str,
+    complete: bool = False,
 ) -> tuple[str, ...]:
     """Copy a state dict into a network, and return sentences on every tensor that was left fresh.
 
     The head's tensors may have another number of classes, and auxiliary classifiers may be missing. Where the network
     isn't in its native form (`form_changed` says how; else ""), tensors of another shape may be left fresh too.
+    With `complete` the head's tensors must fit as well.
     `called` names the weights in errors. Raises ModelError when they belong to another architecture.
     """
     expected = model.state_dict()
@@ -58,8 +68,15 @@ def load_weights(
     changed = [name for name in lacking if name not in (*heads, *auxiliary) and name in state and form_changed]
     unexpected = [name for name in state if name not in expected and not name.startswith("aux")]
     wrong = [name for name in lacking if name not in (*heads, *auxiliary, *changed)]
+    if complete and heads and not wrong and not unexpected:
+        known, wanted = len(state[heads[0]]), len(expected[heads[0]])
+        raise ModelError(f"{called} know {known} classes, but {wanted} are named.")
+    wrong += heads if complete else []
     if wrong or (unexpected and not form_changed) or len(fitting) * 2 < len(expected):
         problem = _problem(state, expected, (*wrong, *lacking, *unexpected)[0])
+        if complete:
+            problem += _listed("Missing", [name for name in wrong if name not in state])
+            problem += _listed("Left over", unexpected)
         raise ModelError(
             f"{called} do not belong to this network: {len(fitting)} of its {len(expected)} tensors fit. {problem}"
         )
@@ -85,6 +102,12 @@ def _problem(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: 
     if name not in state:
         return f"They lack {name!r}."
     return f"{name!r} is {_shape(state[name])} there and {_shape(expected[name])} in the network."
+
+
+def _listed(title: str, names: Sequence[str]) -> str:
+    """The first few names and the number of the rest, as a sentence to put behind another; "" without any."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f" {title}: {', '.join(map(repr, names[:SHOWN]))}{more}." if names else ""
 
 
 def _resampled(name: str, tensor: Tensor, expected: Tensor | None) -> Tensor:

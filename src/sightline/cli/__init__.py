@@ -7,6 +7,7 @@ import warnings
 import typer
 
 from sightline.cli import (
+    adopt,
     augment,
     bench,
     check,
@@ -39,6 +40,7 @@ for verb in (
     evaluate.evaluate,
     predict.predict,
     export.export,
+    adopt.adopt,
     bench.bench,
     serve.serve,
     models.models,

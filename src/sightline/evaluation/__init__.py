@@ -54,6 +54,14 @@ def evaluate(
     folder = open_folder(model) if isinstance(model, str | Path) else model
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
+    table, indices = images_of(folder, data, split)
+    return evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)[0]
+
+
+def images_of(
+    folder: "Folder", data: str | Path, split: "Split | None" = None
+) -> tuple["ImageTable", "NDArray[np.int64]"]:
+    """Other images than the model's own, and the places of those of that split; see `evaluate`. Raises DataError."""
     import numpy as np
 
     from sightline.data.prepare import readable_table
@@ -64,7 +72,7 @@ def evaluate(
     chosen = [index for index, name in enumerate(table.splits) if name == wanted]
     if not chosen:
         raise DataError(f"{str(data)!r} has no {wanted} split of its own.")
-    return evaluate_images(folder, table, np.array(chosen), device=device, num_workers=num_workers, tta=tta)[0]
+    return table, np.array(chosen)
 
 
 def evaluate_images(

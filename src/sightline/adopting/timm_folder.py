@@ -1,0 +1,52 @@
+"""A folder in which timm keeps a model: model.safetensors, and config.json with what it says of itself."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import ModelError, RecipeError
+from sightline.preprocess import Preprocess
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmFolder:
+    """What such a folder tells."""
+
+    weights: Path
+    model: str
+    """As `create_model` takes it."""
+    preprocess: Preprocess
+    classes: tuple[str, ...]
+    """Empty where the folder doesn't name them."""
+
+
+def read_timm_folder(path: Path) -> TimmFolder | None:
+    """What the folder says; None for a file. Raises ModelError for a folder that isn't timm's."""
+    if not path.is_dir():
+        return None
+    if (path / "model.json").is_file():
+        raise ModelError(f"{str(path)!r} is a model folder already.")
+    weights = path / "model.safetensors"
+    try:
+        content: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        settings = content["pretrained_cfg"]
+        size = int(settings["input_size"][-1])
+        preprocess = Preprocess(
+            image_size=size,
+            resize=math.floor(size / float(settings["crop_pct"])),
+            interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+        )
+        model = f"timm/{content['architecture']}"
+        classes = tuple(map(str, content.get("label_names") or ()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecipeError) as error:
+        raise ModelError(
+            f"{str(path)!r} is no folder of a timm model: it has no config.json that tells the architecture and the "
+            "preprocessing. Name the file of weights instead."
+        ) from error
+    if not weights.is_file():
+        raise ModelError(f"{str(path)!r} has no model.safetensors. Name the file of weights instead.")
+    return TimmFolder(weights=weights, model=model, preprocess=preprocess, classes=classes)
