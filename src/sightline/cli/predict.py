@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightline import catalog
+from sightline.cli.remote import TOP_K, Asked, ask_server
 from sightline.cli.saying import say
 from sightline.cli.tta import Tta, sentence, views_of
 
 if TYPE_CHECKING:
     from sightline.prediction import Prediction
-
-
-TOP_K = 3
-"""Classes that are printed for an image that has one of them."""
 
 
 class Format(StrEnum):
@@ -56,6 +53,9 @@ def predict(
         str | None, typer.Option(help="float32, or bf16 where the engine has it: faster, and less exact.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Of the CPU; the engine's choice if left out.", min=1)] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Ask `sightline serve` at this address; MODEL is the model's name there.")
+    ] = None,
 ) -> None:
     """Label images with their probabilities. Exit code 1 if any of them could not be read."""
     from sightline.data.listing import list_images
@@ -63,22 +63,27 @@ def predict(
     from sightline.progress import track
 
     listed = list_images(images)
-    if engine is not None:
-        say()
-    predictor = Predictor.open(
-        model,
-        device=device,
-        tta=views_of(tta),
-        engine=engine,
-        precision=precision,
-        threads=threads,
-        batch_size=batch_size,
-    )
-    if tta is not None:
-        print(sentence(tta), file=sys.stderr)
-    if top_k is None and not predictor.spec.multi_label:
-        top_k = TOP_K
-    stream = predictor.predict_stream(listed.read(), top_k=top_k, batch_size=batch_size)
+    if server is not None:
+        unused = {"--tta": tta, "--engine": engine, "--precision": precision, "--threads": threads}
+        unused["--device"] = None if device == "auto" else device
+        stream = ask_server(Asked(server, str(model), top_k, batch_size), listed.read(), unused=unused)
+    else:
+        if engine is not None:
+            say()
+        predictor = Predictor.open(
+            model,
+            device=device,
+            tta=views_of(tta),
+            engine=engine,
+            precision=precision,
+            threads=threads,
+            batch_size=batch_size,
+        )
+        if tta is not None:
+            print(sentence(tta), file=sys.stderr)
+        if top_k is None and not predictor.spec.multi_label:
+            top_k = TOP_K
+        stream = predictor.predict_stream(listed.read(), top_k=top_k, batch_size=batch_size)
     predictions = track(stream, total=len(listed), label="Predicting")
     printers = {Format.TABLE: _print_table, Format.JSON: _print_json, Format.CSV: _print_csv}
     if printers[form](predictions):
