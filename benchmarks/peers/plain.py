@@ -1,0 +1,37 @@
+"""A tight loop on noise in memory, in float32 and bf16, NCHW and channels-last. Prints the best one's images/s."""
+
+import json
+import sys
+import time
+from itertools import product
+from statistics import median
+
+import torch
+from torch.nn import functional as F
+
+from sightline.models import create_model
+
+
+def main(network: str, pixels: int, batch: int) -> None:
+    rates: dict[str, float] = {}
+    for half, layout in product((False, True), (torch.contiguous_format, torch.channels_last)):
+        model = create_model(network, num_classes=10).to(memory_format=layout)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+        images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=layout)
+        labels = torch.arange(batch) % 10
+        seconds: list[float] = []
+        for _ in range(6):
+            began = time.perf_counter()
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+            seconds.append(time.perf_counter() - began)
+        rates[f"{'bf16' if half else 'float32'} {str(layout).removeprefix('torch.')}"] = batch / median(seconds[1:])
+    best = max(rates, key=rates.__getitem__)
+    print(json.dumps({"images_per_second": rates[best], "setting": best, "all": rates}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
