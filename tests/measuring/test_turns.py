@@ -54,5 +54,12 @@ def test_what_is_hopelessly_slow_is_timed_once() -> None:
     assert found["slow"].failure is None
 
 
+def test_slow_calls_end_after_three_rounds_when_the_time_is_up() -> None:
+    double = Double("a", 0.1, [])
+    found, _ = last({"a": double}, rounds=8, seconds=0.1, limit=0)
+    assert len(found["a"].rounds) == 3
+    assert len(last({"a": double}, rounds=8, seconds=0.1, limit=60)[0]["a"].rounds) == 8
+
+
 def test_nothing_measured_is_infinitely_slow() -> None:
     assert Rounds().median == pytest.approx(float("inf"))

@@ -17,6 +17,9 @@ from sightline.formats import Runner
 from sightline.formats.torch import FILE, ProgramRunner
 from sightline.model_folder import ModelFolder
 
+_NUM_SIZES = 16
+"""Batch sizes that are compiled for at most: powers of two up to 32,768."""
+
 
 class FilledUp:
     """A network that only ever sees batches whose size is a power of two."""
@@ -68,7 +71,10 @@ def open_program(folder: ExportedFolder, settings: Settings) -> Runner:
 def _compiled(module: Any) -> Any:
     import torch
 
-    return torch.compile(module, dynamic=False, options={"freezing": True})
+    # Beyond the limit torch would compute eagerly without a word, and it counts other networks of the same class too.
+    return torch.compile(
+        module, dynamic=False, options={"freezing": True}, recompile_limit=_NUM_SIZES, isolate_recompiles=True
+    )
 
 
 def _explained(error: RuntimeError) -> SightlineError:

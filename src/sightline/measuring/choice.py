@@ -36,6 +36,9 @@ _VERSION = 1
 _ROUNDS = 8
 _TURN_SECONDS = 0.25
 _HOPELESS = 2.0
+"""An engine this many times slower than the best is not timed again."""
+_LIMIT_SECONDS = 20.0
+"""After so long three rounds are enough, of a network whose calls take seconds."""
 _START_SECONDS = 180.0
 """For all of them together, to open, convert or compile, and to answer once."""
 _NUM_IMAGES = 4
@@ -115,7 +118,7 @@ def _try_all(folder: Folder, settings: Settings, batch_size: int, names: list[st
         answers = _answers(opened, folder, Path(place))
         for name in _strangers(answers, names[0], settings.precision, left_out):
             del opened[name]
-        found = in_turns(opened, rounds=_ROUNDS, seconds=_TURN_SECONDS, hopeless=_HOPELESS)
+        found = in_turns(opened, rounds=_ROUNDS, seconds=_TURN_SECONDS, hopeless=_HOPELESS, limit=_LIMIT_SECONDS)
         turns = track(found, total=len(opened) * (_ROUNDS + 1), label="Trying engines", unit="turns")
         measured = list(turns)[-1]
     left_out |= {name: rounds.failure for name, rounds in measured.items() if rounds.failure is not None}
