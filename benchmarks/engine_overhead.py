@@ -1,0 +1,119 @@
+"""What training costs beside the network's own steps: a run through Lightning against the bare loop, same batches.
+
+`python benchmarks/engine_overhead.py` takes turns, ROUNDS times, with resnet20 on 16-pixel images at a batch that makes
+a step some 20 ms on one thread, and keeps the seconds of the processor per step in results/engine_overhead.json. The
+bare loop augments and normalises too: what is left is Lightning's, the journal's, the checkpoint's and the progress
+bar's. A run's start and its end (one validation, one checkpoint) are cut off by taking the difference of a run of three
+epochs and one of one epoch.
+"""
+
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sightline import train
+from sightline.augmentations import augment
+from sightline.augmentations.crop import Crop
+from sightline.augmentations.flip import Flip
+from sightline.data.loader import Batches, Pixels
+from sightline.data.prepare import prepare
+from sightline.models import create_model
+from sightline.randomness import Draws, seed_torch
+from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
+from sightline.training.allocator import keep_pages
+from sightline.training.labels import build_loss
+from sightline.training.optimizers import build_optimizer, set_rates
+from sightline.training.order import training_order
+
+ROUNDS = 5
+IMAGES = 6000
+RESULTS = Path(__file__).parent / "results" / "engine_overhead.json"
+RECIPE = Recipe(
+    epochs=3,
+    batch_size=24,
+    model=ModelConfig(name="resnet20"),
+    data=DataConfig(image_size=16, resize=16, num_workers=0, val_fraction=0.01, test_fraction=0.01),
+    augment=(Crop(padding=2), Flip()),
+    optim=OptimConfig(name="sgd", lr=0.05),
+    train=TrainConfig(channels_last=True, validate_every=1000, select="last"),
+)
+
+
+def make_images(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(IMAGES):
+        label = folder / "images" / "ab"[number % 2]
+        label.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(label / f"{number}.png")
+    return folder / "images"
+
+
+def engine(data: Path, folder: Path) -> float:
+    """Processor seconds per step of `train`."""
+    seconds: dict[int, float] = {}
+    for epochs in (1, 3):
+        began = time.process_time()
+        train(replace(RECIPE, epochs=epochs), data, out=folder / str(time.monotonic_ns()))
+        seconds[epochs] = time.process_time() - began
+    return (seconds[3] - seconds[1]) / (2 * steps(data))
+
+
+def steps(data: Path) -> int:
+    prepared = prepare(data, RECIPE.data, RECIPE.seed)
+    return training_order(RECIPE, prepared.table, prepared.splits.train).batches_per_epoch
+
+
+def bare(data: Path) -> float:
+    """Processor seconds per step of the loop that a reader would write."""
+    prepared = prepare(data, RECIPE.data, RECIPE.seed)
+    table, places = prepared.table, prepared.splits.train
+    order = training_order(RECIPE, table, places)
+    batches = Batches(Pixels(table, RECIPE.data.preprocess(), canvas=True), order, table.targets, 2, 0)
+    rows = [batch for batch, _ in zip(batches, range(order.batches_per_epoch), strict=False)]
+    model = create_model("resnet20", num_classes=2).to(memory_format=torch.channels_last)
+    model.train()
+    optimizer = build_optimizer(model, RECIPE.optim)
+    loss_of = build_loss(RECIPE.loss, table, places)
+    counted, began = 0, 0.0
+    for epoch in range(2):
+        if epoch == 1:
+            counted, began = 0, time.process_time()
+        for number, batch in enumerate(rows):
+            seed_torch(RECIPE.seed, number, "network")
+            images = augment(batch, RECIPE.augment, Draws(0, epoch, batch.samples), 16).images
+            logits = model(RECIPE.data.preprocess().normalize(images, channels_last=True))
+            set_rates(optimizer, RECIPE.optim, 0.05, 0.9)
+            loss = loss_of(logits, batch.targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            counted += 1
+    return (time.process_time() - began) / counted
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    keep_pages()
+    rows: dict[str, list[float]] = {"train": [], "bare loop": []}
+    with tempfile.TemporaryDirectory() as name:
+        data = make_images(Path(name))
+        for _ in range(ROUNDS):
+            rows["bare loop"].append(bare(data))
+            rows["train"].append(engine(data, Path(name)))
+            print({route: f"{values[-1] * 1000:.2f} ms" for route, values in rows.items()}, flush=True)
+    result: dict[str, Any] = {route: {"median": statistics.median(v), "all": v} for route, v in rows.items()}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    share = result["train"]["median"] / result["bare loop"]["median"] - 1
+    print(f"{share:.1%} more than the bare loop's {result['bare loop']['median'] * 1000:.1f} ms a step")
+
+
+if __name__ == "__main__":
+    main()
