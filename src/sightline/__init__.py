@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sightline.adopting import adopt
+    from sightline.benchmarking import bench
     from sightline.data.prepare import check
     from sightline.errors import SightlineError
     from sightline.evaluation import evaluate
@@ -26,6 +27,7 @@ __all__ = [
     "Recipe",
     "SightlineError",
     "adopt",
+    "bench",
     "check",
     "create_model",
     "evaluate",
@@ -42,6 +44,7 @@ _HOMES = {
     "Recipe": "sightline.recipe",
     "SightlineError": "sightline.errors",
     "adopt": "sightline.adopting",
+    "bench": "sightline.benchmarking",
     "check": "sightline.data.prepare",
     "create_model": "sightline.models",
     "evaluate": "sightline.evaluation",
