@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.deps import require
+from sightline.deps import require, require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder
 from sightline.files import cache_folder, whole_folder
@@ -41,6 +41,7 @@ def converted(folder: ModelFolder, form: str) -> ExportedFolder:
         return ExportedFolder.read(path)
     except ModelError:  # none yet, or a damaged one
         pass
+    require_torch(f"Converting the model for {form}")
     for module in chosen.modules:
         require(module, extra=chosen.extra or "train", purpose=f"Converting the model for {form}")
     log.info(f"Converting the model for {form}, once; kept in {str(path)!r}.")

@@ -67,7 +67,8 @@ def choose(folder: Folder, settings: Settings, batch_size: int) -> str:
     tried = _remembered(memory)
     known = tried is not None
     if tried is None:
-        log.info(f"Trying {', '.join(names)} on batches of {batch_size}, once; torch's compiler may take a minute.")
+        patience = "; torch's compiler may take a minute" if "compiled" in names else ""
+        log.info(f"Trying {', '.join(names)} on batches of {batch_size}, once{patience}.")
         tried = _try_all(folder, settings, batch_size, names)
         _remember(memory, tried)
     best = min(tried.seconds, key=tried.seconds.__getitem__)
