@@ -1,5 +1,6 @@
 """Evaluating an export: the same figures, the same files, the same page."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from sightline.evaluation import evaluate, read_evaluation
 from sightline.exported_folder import ExportedFolder
 from sightline.exporting import export
 from sightline.exporting.parity import read_parity
+from sightline.formats import find_format
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
@@ -27,6 +29,7 @@ SETTINGS = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data
 FORMATS = [
     pytest.param(name, marks=[] if name == "torch" else [pytest.mark.slow])
     for name in catalog.names("sightline.formats")
+    if importlib.util.find_spec(find_format(name).modules[0]) is not None
 ]
 
 

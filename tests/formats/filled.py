@@ -1,13 +1,17 @@
 """A model folder whose every tensor matters, so that a comparison isn't one of zeros."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from models.reference import fill_randomly
 
+from sightline import catalog
 from sightline.exported_folder import ExportedFolder
+from sightline.formats import find_format
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance, Thresholds
 from sightline.models import create_model
 from sightline.preprocess import Preprocess
@@ -16,6 +20,22 @@ CLASSES = ("blue", "green", "red")
 
 Exports = Callable[..., ExportedFolder]
 """(format, pixels=, precision=) -> the export, as the fixture `exports` gives it."""
+
+NAMES = catalog.names("sightline.formats")
+SLOW = {"executorch"}
+"""Formats whose libraries alone take some seconds to import."""
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """What keeps a format's tests out of the default run, or of any where its packages aren't installed."""
+    lacking = [module for module in find_format(name).modules if importlib.util.find_spec(module) is None]
+    return [
+        *([pytest.mark.slow] if name in SLOW else []),
+        *([pytest.mark.skip(reason=f"{lacking[0]} isn't installed")] if lacking else []),
+    ]
+
+
+FORMATS = [pytest.param(name, marks=marks(name)) for name in NAMES]
 
 PIXELS = {"onnx": True}
 """Which input the tests of a format use by default; the other one is slow, but for torch's."""

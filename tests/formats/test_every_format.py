@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filled import PIXELS, Exports, make_filled
+from filled import FORMATS, NAMES, PIXELS, Exports, make_filled, marks
 
-from sightline import catalog
 from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.exported_folder import ExportedFolder
 from sightline.exporting import export
@@ -23,14 +22,13 @@ from sightline.preprocess import Preprocess
 
 pytestmark = pytest.mark.xdist_group("formats")  # each export is made once
 
-FORMATS = catalog.names("sightline.formats")
-WITHOUT_TORCH = [name for name in FORMATS if name != "torch"]
+WITHOUT_TORCH = [name for name in NAMES if name not in ("torch", "executorch")]
 
 
 def both_inputs(name: str) -> list[object]:
     usual = PIXELS.get(name, False)
-    marks = [] if name == "torch" else [pytest.mark.slow]  # the cheapest stays in the default run
-    return [pytest.param(name, usual), pytest.param(name, not usual, marks=marks)]
+    slow = [] if name == "torch" else [pytest.mark.slow]  # the cheapest stays in the default run
+    return [pytest.param(name, usual, marks=marks(name)), pytest.param(name, not usual, marks=[*marks(name), *slow])]
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -41,7 +39,7 @@ def test_every_format_states_its_tolerances_float32_first(name: str) -> None:
     assert form.tolerances["float32"].max_difference <= 1e-3
 
 
-@pytest.mark.parametrize(("name", "pixels"), [case for name in FORMATS for case in both_inputs(name)])
+@pytest.mark.parametrize(("name", "pixels"), [case for name in NAMES for case in both_inputs(name)])
 def test_an_export_answers_as_its_model_does_in_batches_of_any_size(
     name: str, pixels: bool, exports: Exports, filled: ModelFolder, few_photos: Path
 ) -> None:

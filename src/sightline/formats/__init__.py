@@ -30,7 +30,8 @@ REFUSED = {
     "coreml": "Core ML runs on Apple's systems alone, so that its answers can't be compared with the model's here",
     "keras": "Keras has no importer for PyTorch networks",
     "tensorflow": "TensorFlow has no importer for PyTorch networks",
-    "tensorrt": "an engine belongs to one GPU and one version; ONNX Runtime's TensorRT provider builds it from `onnx`",
+    "tensorrt": "it needs an NVIDIA GPU, and an engine belongs to that GPU and version; ONNX Runtime's TensorRT "
+    "provider builds one from `onnx`",
 }
 """Names that users ask for, and why they can't be had."""
 

@@ -1,0 +1,42 @@
+"""ExecuTorch: the planned batch is no bound to callers, and the file tells what it is."""
+
+import json
+
+import numpy as np
+import pytest
+from filled import CLASSES, Exports, marks
+
+from sightline.errors import ModelError
+from sightline.exported_folder import ExportedFolder
+from sightline.formats import open_exported
+from sightline.model_folder import ModelFolder
+from sightline.prediction import Predictor
+
+pytestmark = [pytest.mark.xdist_group("formats"), *marks("executorch")]
+
+
+@pytest.fixture
+def folder(exports: Exports) -> ExportedFolder:
+    return exports("executorch")
+
+
+def test_batches_larger_than_the_planned_one_are_cut_up(folder: ExportedFolder, filled: ModelFolder) -> None:
+    opened = open_exported(folder)
+    assert opened.runner._largest < 40  # type: ignore[attr-defined]
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    expected = Predictor.open(filled.path).logits(pixels)
+    assert np.abs(opened(pixels).logits - expected).max() < 1e-4 * expected.std()
+
+
+def test_constant_methods_name_the_classes_and_the_parent(folder: ExportedFolder) -> None:
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(str(folder.path / "model.pte"))
+    told = {key: program.load_method(f"sightline_{key}").execute([])[0] for key in ("classes", "parent")}
+    assert json.loads(told["classes"]) == list(CLASSES)
+    assert told["parent"] == folder.artefact.parent
+
+
+def test_a_number_of_threads_is_refused(folder: ExportedFolder) -> None:
+    with pytest.raises(ModelError, match="Leave --threads out"):
+        open_exported(folder, threads=1)
