@@ -71,8 +71,9 @@ def open_program(folder: ExportedFolder, settings: Settings) -> Runner:
 def _compiled(module: Any) -> Any:
     import torch
 
+    compiler: Any = torch.compile  # whose declared types lack the last two arguments
     # Beyond the limit torch would compute eagerly without a word, and it counts other networks of the same class too.
-    return torch.compile(
+    return compiler(
         module, dynamic=False, options={"freezing": True}, recompile_limit=_NUM_SIZES, isolate_recompiles=True
     )
 
