@@ -48,12 +48,23 @@ def photo(photos: Path) -> bytes:
     return (photos / "red" / "000.jpg").read_bytes()
 
 
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[..., Running]]:
+    """Servers that live until the tests end."""
+    yield from _servers(tmp_path_factory.mktemp("server"))
+
+
 @pytest.fixture
 def run_server(tmp_path: Path) -> Generator[Callable[..., Running]]:
+    """Servers that live until the test ends."""
+    yield from _servers(tmp_path)
+
+
+def _servers(folder: Path) -> Generator[Callable[..., Running]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str | Path) -> Running:
-        with (tmp_path / "server.log").open("w") as log:
+        with (folder / "server.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "sightline", "serve", *map(str, arguments), "--port", "0"],
                 stdout=subprocess.PIPE,
@@ -64,7 +75,7 @@ def run_server(tmp_path: Path) -> Generator[Callable[..., Running]]:
         started.append(process)
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())
-        assert found is not None, (tmp_path / "server.log").read_text()
+        assert found is not None, (folder / "server.log").read_text()
         return Running(process, found[0])
 
     yield start
