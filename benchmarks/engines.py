@@ -66,7 +66,7 @@ def autos(folder: ModelFolder, found: Bench, threads: int) -> list[dict]:
             batch_size = group[0].batch_size
             predictor = Predictor(folder, engine="auto", precision=precision, threads=threads, batch_size=batch_size)
             best = min(seconds, key=seconds.__getitem__)
-            slower = seconds[predictor.engine] / seconds[best]
+            slower = seconds.get(predictor.engine, float("nan")) / seconds[best]
             row = {"batch_size": batch_size, "precision": precision, "auto": predictor.engine, "best": best}
             rows.append(row | {"slower": slower})
     return rows
@@ -81,6 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("photos", type=Path)
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--engines", nargs="+", default=(), help="all, unless some are named; auto tries all")
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--batch", nargs="+", type=int, default=(1, 32))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -93,6 +95,8 @@ def main() -> None:
             classes = unpacked(asked.photos, Path(place) / "photos")
             folder = filled_folder(Path(place) / name, name, classes)
             plan = Plan(
+                engines=tuple(asked.engines),
+                num_images=asked.images,
                 precisions=PRECISIONS,
                 batch_sizes=tuple(asked.batch),
                 threads=(asked.threads,),
