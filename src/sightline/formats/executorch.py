@@ -29,7 +29,9 @@ class ExecuTorchRunner:
         if threads is not None:
             raise ModelError("ExecuTorch's Python runtime chooses its number of threads itself. Leave --threads out.")
         require_torch("Running an ExecuTorch program")
-        runtime = require("executorch.runtime", extra="train,executorch", purpose="Running an ExecuTorch program")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its own, about the libraries that it builds on
+            runtime = require("executorch.runtime", extra="train,executorch", purpose="Running an ExecuTorch program")
         try:
             self._program = runtime.Runtime.get().load_program(str(path))  # the method's memory is the program's
             self._method = self._program.load_method("forward")
@@ -46,7 +48,9 @@ class ExecuTorchRunner:
         import torch
 
         # Copied, since the next call writes into the same memory.
-        return [answer.numpy().copy() for answer in self._method.execute([torch.from_numpy(images)])]
+        with torch.inference_mode():
+            answers = self._method.execute([torch.from_numpy(images)])
+            return [answer.numpy().copy() for answer in answers]
 
 
 def write(graph: Graph, folder: Path) -> dict[str, Any]:
