@@ -12,7 +12,8 @@ from sightline.recipe import Recipe
 from sightline.studies import Study
 from sightline.tuning import checks
 from sightline.tuning.checks import check_arms, check_data
-from sightline.tuning.runs import Job, plan
+from sightline.tuning.jobs import Job
+from sightline.tuning.runs import plan
 from sightline.tuning.vary import factor_of, factor_of_arms
 
 

@@ -21,6 +21,7 @@ from sightline.cli import (
     serve,
     study,
     train,
+    tune,
 )
 from sightline.deps import explained
 from sightline.errors import SightlineError
@@ -46,6 +47,7 @@ for verb in (
     models.models,
     recipes.recipes,
     study.study,
+    tune.tune,
 ):
     app.command()(verb)
 app.add_typer(find.app, name="find")

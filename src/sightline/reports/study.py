@@ -55,7 +55,7 @@ def _sentences(arms: list[dict[str, Any]]) -> list[str]:
     baseline = arms[0]["name"]
     told = [arm for arm in arms if arm["difference"] is not None and arm["difference"]["low"] is not None]
     found = [
-        f"{arm['name']} is {arm['difference']['verdict']} than {baseline}: {_points(arm['difference'])}."
+        f"{arm['name']} is {arm['difference']['verdict']} than {baseline}: {points(arm['difference'])}."
         for arm in sorted(told, key=lambda arm: -abs(arm["difference"]["mean"]))
         if arm["difference"]["verdict"] in ("better", "worse")
     ]
@@ -67,6 +67,7 @@ def _sentences(arms: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def _points(difference: dict[str, Any]) -> str:
+def points(difference: dict[str, Any]) -> str:
+    """A difference with its interval, in percentage points."""
     low, high = difference["low"] * 100, difference["high"] * 100
     return f"{difference['mean'] * 100:+.1f} points ({low:+.1f} to {high:+.1f})"

@@ -8,7 +8,7 @@ from sightline.data.inspection import inspect
 from sightline.data.scan import scan
 from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
-from sightline.tuning.runs import Job
+from sightline.tuning.jobs import Job
 
 
 def check_arms(jobs: Sequence[Job]) -> None:

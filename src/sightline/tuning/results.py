@@ -12,7 +12,8 @@ from typing import Any
 from sightline.model_folder import ModelFolder
 from sightline.recipe_text import to_plain
 from sightline.studies import Arm, Study
-from sightline.tuning.runs import Job, plan
+from sightline.tuning.jobs import Job
+from sightline.tuning.runs import plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,11 +175,11 @@ def _figures(job: Job) -> tuple[str, RunFigures]:
     curve = read_curve(job.folder / "metrics.csv")
     seconds = sum(row["seconds"] or 0.0 for row in curve)
     rates = [row["images_per_second"] for row in curve if row["images_per_second"]]
-    name, val = _judged(figures["val"])
+    name, val = judged(figures["val"])
     return name, RunFigures(
         seed=job.seed,
         val=val,
-        train=_judged(figures["train"])[1],
+        train=judged(figures["train"])[1],
         seconds=seconds,
         images_per_second=median(rates) if rates else 0.0,
         memory=measured["memory_of_the_device"] or measured["memory"],
@@ -187,7 +188,7 @@ def _figures(job: Job) -> tuple[str, RunFigures]:
     )
 
 
-def _judged(figures: Mapping[str, Any]) -> tuple[str, float]:
+def judged(figures: Mapping[str, Any]) -> tuple[str, float]:
     """Accuracy; of a multi-label model its mean average precision."""
     name = "accuracy" if "accuracy" in figures else "mean_average_precision"
     return name, figures[name]["value"]

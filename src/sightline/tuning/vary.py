@@ -1,4 +1,4 @@
-"""What the user typed after --vary and --arm, as factors."""
+"""What the user typed after --vary and --arm, as factors; and the words and values of --search."""
 
 from collections.abc import Sequence
 
@@ -15,8 +15,10 @@ def factor_of(text: str) -> Factor:
     name, equals, values = text.partition("=")
     if not equals or not values.strip():
         raise RecipeError(f"--vary takes name=value,value,..., got {text!r}.")
-    setting = _full_name(name.strip())
-    levels = tuple(Level(label=value, settings=(f"{setting}={value}",)) for value in _values(values))
+    setting = full_name(name.strip(), option="--vary")
+    levels = tuple(
+        Level(label=value, settings=(f"{setting}={value}",)) for value in choices_of(values, option="--vary")
+    )
     return Factor(name=setting, levels=levels)
 
 
@@ -27,26 +29,28 @@ def factor_of_arms(texts: Sequence[str]) -> Factor:
         label, colon, settings = text.partition(":")
         if not colon or not label.strip():
             raise RecipeError(f"--arm takes 'label: setting=value ...', got {text!r}.")
-        levels.append(Level(label=label.strip(), settings=tuple(_words(settings))))
+        levels.append(Level(label=label.strip(), settings=tuple(words_of(settings))))
     return Factor(name="arm", levels=tuple(levels))
 
 
-def _full_name(name: str) -> str:
+def full_name(name: str, *, option: str) -> str:
     """The one setting that ends in `.name`, where there is one; else the name itself, which --set then judges."""
     endings = [dotted for dotted, _, _ in explain() if dotted.endswith(f".{name}") and not dotted.startswith("augment")]
     if len(endings) > 1:
-        raise RecipeError(f"--vary {name}: several settings end so ({', '.join(endings)}). Name one in full.")
+        raise RecipeError(f"{option} {name}: several settings end so ({', '.join(endings)}). Name one in full.")
     return endings[0] if endings else name
 
 
-def _values(text: str) -> list[str]:
+def choices_of(text: str, *, option: str) -> list[str]:
+    """The values between commas; those inside of brackets don't separate. Raises RecipeError, naming the option."""
     values = [value.strip() for value in _split(text, ",")]
     if not all(values):
-        raise RecipeError(f"--vary: a value is missing in {text!r}; a comma stands between two values.")
+        raise RecipeError(f"{option}: a value is missing in {text!r}; a comma stands between two values.")
     return values
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """What stands between spaces; those inside of brackets don't separate."""
     return [word for word in _split(text, " ") if word]
 
 

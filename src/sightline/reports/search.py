@@ -1,0 +1,61 @@
+"""A search as one page, from its tune.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import ModelError
+from sightline.files import write_text
+from sightline.reports.html import page_template
+from sightline.reports.search_figures import history, importance, parallel
+from sightline.reports.study import points
+
+
+def write_search_report(folder: Path) -> Path:
+    """Write `tune.html` beside a search's `tune.json`, and return its path. Raises ModelError where there is none."""
+    source = folder / "tune.json"
+    try:
+        result = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(source)!r} can't be read: {error}.") from error
+    path = folder / "tune.html"
+    write_text(path, render_search(result))
+    return path
+
+
+def render_search(result: dict[str, Any]) -> str:
+    """The page's text. Equal results give equal pages."""
+    trials: list[dict[str, Any]] = result["trials"]
+    charts = [
+        history(trials),
+        importance(result["importance"]),
+        parallel(trials, result["space"]),
+    ]
+    order = {"complete": 0, "pruned": 1, "failed": 2, "running": 3}
+    return page_template("search.html.j2").render(
+        result=result,
+        trials=sorted(trials, key=lambda trial: (order[trial["state"]], -(trial["value"] or 0), trial["number"])),
+        sentences=_sentences(result),
+        charts=[chart for chart in charts if chart is not None],
+    )
+
+
+def _sentences(result: dict[str, Any]) -> list[str]:
+    """What was found, in words."""
+    best = result["best"]
+    if best is None:
+        return ["No trial finished, so there is nothing to compare."]
+    found = [f"Trial {best['number']} did best on the validation images: {best['value']:.2%}. Chance picked it too."]
+    if result["confirmed"] is None:
+        return [*found, "It was not trained anew with fresh seeds, so how much of that is luck is not known."]
+    recipe, again = result["confirmed"]["arms"]
+    if recipe["mean"] is None or again["mean"] is None or again["difference"] is None:
+        return [*found, "Trained anew with fresh seeds, a run failed."]
+    seeds = len(result["confirmed"]["seeds"])
+    fresh = f"{seeds} fresh seed{'' if seeds == 1 else 's'}"
+    before, now = f"{recipe['mean']:.2%}", f"{again['mean']:.2%}"
+    found.append(f"Trained anew with {fresh} it reached {now}, the recipe as it was {before}.")
+    if again["difference"]["low"] is not None:
+        words = {"better": "It is better", "worse": "It is worse", "not told apart": "They are not told apart"}
+        found.append(f"{words[again['difference']['verdict']]}: {points(again['difference'])}.")
+    return found

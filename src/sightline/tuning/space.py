@@ -1,0 +1,145 @@
+"""What is searched: settings of a recipe, each over a range or a list of choices, read from what the user typed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.errors import RecipeError, SightlineError
+from sightline.recipe import Recipe
+from sightline.recipe_text import override, to_plain
+from sightline.tuning.vary import choices_of, full_name, words_of
+
+_HELP = "--search takes setting=low..high, setting=log:low..high or setting=value,value,..."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One setting and the values it may take."""
+
+    setting: str
+    """Its dotted name."""
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    """Whether the search goes by ratios rather than by differences."""
+    whole: bool = False
+    """Whether only whole numbers are tried."""
+    choices: tuple[str, ...] = ()
+    """As --set takes them; where there are any, there is no range."""
+
+    @property
+    def text(self) -> str:
+        """As the user would type it."""
+        if self.choices:
+            return f"{self.setting}={','.join(self.choices)}"
+        return f"{self.setting}={'log:' if self.log else ''}{self.low:g}..{self.high:g}"
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """Settings at the ends of the range, or each choice: if these are valid, so is what lies between."""
+        values = self.choices or (self.value_of(self.low), self.value_of(self.high))
+        return tuple(f"{self.setting}={value}" for value in values)
+
+    def value_of(self, value: float | str) -> str:
+        """A value of this dimension as --set takes it."""
+        if isinstance(value, str):
+            return value
+        return str(round(value)) if self.whole else f"{value:.6g}"
+
+
+def space_of(texts: Sequence[str], recipe: Recipe) -> tuple[Dimension, ...]:
+    """The dimensions of `--search`, each text holding one or several of them.
+
+    Raises RecipeError for an unknown setting, an empty range, the logarithm of zero, or a value the recipe refuses.
+    """
+    dimensions = tuple(_dimension(word, recipe) for text in texts for word in words_of(text))
+    check_space(dimensions, recipe)
+    return dimensions
+
+
+def default_space(recipe: Recipe) -> tuple[Dimension, ...]:
+    """What is most often worth searching, around the recipe's own values, as far as its network has it."""
+    rate, decay = recipe.optim.lr, recipe.optim.weight_decay
+    dimensions = [Dimension(setting="optim.lr", low=rate / 10, high=rate * 10, log=True)]
+    if decay > 0:
+        dimensions.append(Dimension(setting="optim.weight_decay", low=decay / 10, high=decay * 10, log=True))
+    optional = (
+        Dimension(setting="loss.label_smoothing", low=0.0, high=0.2),
+        Dimension(setting="model.drop_path", low=0.0, high=0.3),
+    )
+    return tuple(dimensions) + tuple(dimension for dimension in optional if _is_possible(dimension, recipe))
+
+
+def check_space(dimensions: Sequence[Dimension], recipe: Recipe) -> None:
+    """Raise RecipeError, before anything starts, for a space that is empty or holds what can't be trained here."""
+    from sightline.training.job import check_job
+
+    if not dimensions:
+        raise RecipeError(f"There is nothing to search. {_HELP}.")
+    names = [dimension.setting for dimension in dimensions]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise RecipeError(f"--search names {twice} twice. Give each setting once.")
+    if "seed" in names:
+        raise RecipeError("--search seed: the best of several seeds is luck. Leave seed out.")
+    for dimension in dimensions:
+        for setting in dimension.ends:
+            try:
+                check_job(override(recipe, [setting]))
+            except SightlineError as error:
+                raise RecipeError(f"--search {dimension.text}: {setting} can't be trained: {error}") from error
+
+
+def _dimension(word: str, recipe: Recipe) -> Dimension:
+    name, equals, values = word.partition("=")
+    if not equals or not name.strip() or not values.strip():
+        raise RecipeError(f"{_HELP}, got {word!r}.")
+    setting = full_name(name.strip(), option="--search")
+    if ".." not in values:
+        return _of_choices(setting, values)
+    log = values.startswith("log:")
+    low, high = (_number(text, word) for text in values.removeprefix("log:").split("..", 1))
+    if not low < high:
+        raise RecipeError(f"--search {word}: the range is empty, since {low:g} is not less than {high:g}.")
+    if log and low <= 0:
+        raise RecipeError(f"--search {word}: {low:g} has no logarithm. Begin above 0, or leave log: out.")
+    whole = _is_whole(setting, recipe)
+    if whole and not (low.is_integer() and high.is_integer()):
+        raise RecipeError(f"--search {word}: {setting} takes whole numbers alone.")
+    return Dimension(setting=setting, low=low, high=high, log=log, whole=whole)
+
+
+def _of_choices(setting: str, values: str) -> Dimension:
+    choices = tuple(choices_of(values, option="--search"))
+    if len(set(choices)) < len(choices):
+        raise RecipeError(f"--search {setting}={values} names a value twice.")
+    if len(choices) < 2:
+        raise RecipeError(f"--search {setting}={values}: one value is no choice. Use --set to hold it.")
+    return Dimension(setting=setting, choices=choices)
+
+
+def _number(text: str, word: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecipeError(f"--search {word}: {text!r} is no number.")
+    return value
+
+
+def _is_whole(setting: str, recipe: Recipe) -> bool:
+    """Whether the setting's present value is a whole number, so that only such are tried."""
+    value: Any = to_plain(recipe)
+    for part in setting.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_possible(dimension: Dimension, recipe: Recipe) -> bool:
+    try:
+        check_space((dimension,), recipe)
+    except RecipeError:
+        return False
+    return True
