@@ -124,6 +124,29 @@ def test_beyond_the_queue_a_request_is_told_when_to_come_back() -> None:
     with_batcher(recorder, scenario, max_queue=4)
 
 
+def test_a_queue_that_would_take_too_long_is_full() -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        limits = Limits(max_queue_seconds=0.05)
+        model = Model("m", recorder.decode, recorder.probabilities)
+        batcher = Batcher(model, batching=Batching(max_batch=1), limits=limits, metrics=Metrics(), cores=1)
+        recorder.may_run.clear()
+        first = batcher.submit([b"\1"], deadline=deadline())
+        await asyncio.sleep(0.2)  # the pace: 0.2 seconds an image
+        recorder.may_run.set()
+        await first.future
+        recorder.may_run.clear()
+        waiting = batcher.submit([b"\2", b"\3"], deadline=deadline())  # an empty queue takes whatever comes
+        with pytest.raises(RequestError, match="2 images are waiting, for about"):
+            batcher.submit([b"\4"], deadline=deadline())
+        recorder.may_run.set()
+        await waiting.future
+        await batcher.close()
+
+    asyncio.run(main())
+
+
 def test_work_whose_deadline_is_over_or_whose_client_left_is_not_run() -> None:
     recorder = Recorder()
 

@@ -1,6 +1,6 @@
 """`--server`, as `predict` has it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ class Asked:
 
 
 def ask_server(
-    asked: Asked, images: Iterable[tuple[str, bytes | UnreadableImageError]], *, unused: dict[str, object]
+    asked: Asked, images: Iterable[tuple[str, bytes | UnreadableImageError]], *, unused: Mapping[str, object]
 ) -> "Iterator[Prediction]":
     """The server's predictions. Raises SightlineError for an option, in `unused`, that is not None."""
     from sightline.client import Client

@@ -29,6 +29,9 @@ def serve(
     max_batch: Annotated[int, typer.Option(help="Images in one run of the model at most.", min=1)] = 16,
     max_wait_ms: Annotated[float, typer.Option(help="How long an image waits for others being decoded.", min=0)] = 5.0,
     max_queue: Annotated[int, typer.Option(help="Images waiting at most; beyond it clients get 429.", min=1)] = 256,
+    max_queue_seconds: Annotated[
+        float, typer.Option(help="How long an image would wait at most; beyond it clients get 429.")
+    ] = 3.0,
     deadline: Annotated[float, typer.Option(help="Seconds for an answer; then clients get 504.")] = 30.0,
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token to ask for; or set SIGHTLINE_TOKEN.")
@@ -52,7 +55,12 @@ def serve(
         token=_token(token_file),
         cors_origins=tuple(cors_origin or ()),
         access_log=log,
-        limits=Limits(max_queue=max_queue, max_images=min(64, max_queue), deadline_seconds=deadline),
+        limits=Limits(
+            max_queue=max_queue,
+            max_queue_seconds=max_queue_seconds,
+            max_images=min(64, max_queue),
+            deadline_seconds=deadline,
+        ),
         batching=Batching(max_batch=max_batch, max_wait_seconds=max_wait_ms / 1000),
     )
     run(settings, on_listening=lambda address: print(f"Serving {', '.join(models)} at {address}", flush=True))

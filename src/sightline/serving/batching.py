@@ -81,7 +81,8 @@ class Batcher:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._waiting = 0  # images accepted and not yet answered; the event loop's alone
-        self._rate = 0.0  # images a second, a moving average; the model's thread writes it
+        self._pace = 0.0  # seconds for an image while there is always one waiting, a moving average
+        self._paced_at = 0.0  # when the last one was answered, or the first one accepted
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -154,11 +155,14 @@ class Batcher:
         return Ticket(self._loop.create_future(), deadline, [_DROPPED] * count, count)
 
     def _admit(self, count: int) -> None:
-        """Raises RequestError where `count` more images don't fit."""
-        if self._waiting + count > self._limits.max_queue:
-            seconds = ceil(self._waiting / self._rate) if self._rate else 1
-            sentence = f"{self._waiting} images are waiting; the queue holds {self._limits.max_queue}. Try again later."
-            raise RequestError(Problem("overloaded", sentence), {"retry-after": str(min(max(seconds, 1), 60))})
+        """Raises RequestError where `count` more images don't fit, or would wait for too long."""
+        ahead = self._waiting * self._pace
+        limits = self._limits
+        if self._waiting + count > limits.max_queue or ahead > limits.max_queue_seconds:
+            sentence = f"{self._waiting} images are waiting, for about {ahead:.1f} seconds. Try again later."
+            raise RequestError(Problem("overloaded", sentence), {"retry-after": str(min(max(ceil(ahead / 2), 1), 60))})
+        if not self._waiting:
+            self._paced_at = time.monotonic()
         self._add(count)
 
     def _add(self, count: int) -> None:
@@ -249,8 +253,6 @@ class Batcher:
         seconds = time.perf_counter() - start
         self._model_seconds.observe(seconds)
         self._batch_sizes.observe(len(batch))
-        rate = len(batch) / seconds
-        self._rate = rate if not self._rate else 0.9 * self._rate + 0.1 * rate
         if not np.isfinite(rows).all():
             failed = Problem("model_failed", "The model's answer is not a number.")
             return [(work, failed) for work in batch]
@@ -260,6 +262,11 @@ class Batcher:
         self._loop.call_soon_threadsafe(self._deliver, finished)
 
     def _deliver(self, finished: Sequence[tuple[_Work, Answer]]) -> None:
+        answered = sum(not isinstance(answer, Problem) for _, answer in finished)
+        if answered:
+            now = time.monotonic()
+            pace, self._paced_at = (now - self._paced_at) / answered, now
+            self._pace = 0.8 * self._pace + 0.2 * pace if self._pace else pace
         for work, answer in finished:
             ticket = work.ticket
             ticket.answers[work.place] = answer

@@ -21,6 +21,9 @@ class Limits:
     """In one request."""
     max_queue: int = 256
     """Images that are accepted and not yet answered; beyond it a request is turned away with 429."""
+    max_queue_seconds: float = 3.0
+    """For which an accepted image would wait, by the pace of the last answers; beyond it a request is turned away with
+    429. It is also how long a server takes to be its usual self after a flood."""
     max_explanations: int = 2
     """Heat maps at a time; each takes some fifty runs of the model."""
     header_seconds: float = 10.0

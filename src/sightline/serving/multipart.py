@@ -89,9 +89,19 @@ def parts_of(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
     if not boundary:
         raise refuse("invalid_request", "The Content-Type multipart/form-data names no boundary.")
     reader = _Reader(max_parts)
-    names = ("part_begin", "header_field", "header_value", "header_end", "part_data", "part_end", "end")
     try:
-        parser = MultipartParser(boundary, {f"on_{name}": getattr(reader, f"on_{name}") for name in names})
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": reader.on_part_begin,
+                "on_header_field": reader.on_header_field,
+                "on_header_value": reader.on_header_value,
+                "on_header_end": reader.on_header_end,
+                "on_part_data": reader.on_part_data,
+                "on_part_end": reader.on_part_end,
+                "on_end": reader.on_end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except ParseError as error:

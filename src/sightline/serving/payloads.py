@@ -8,9 +8,9 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 
@@ -24,6 +24,9 @@ LARGE_BODY = 262_144
 
 RAW = ("application/octet-stream", "")
 ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
+
+
+_Parse: TypeAlias = "Callable[[bytes, str, Options, Limits, frozenset[str]], Payload]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ async def read_payload(request: Request, body: bytes, limits: Limits, *, known: 
             raise refuse("invalid_request", "The body is empty; it should be an image.")
         return Payload(((options.name or "image 1", body),), options)
     if media == "multipart/form-data":
-        parse = _from_multipart
+        parse: _Parse = _from_multipart
     elif media == "application/json":
         parse = _from_json
     else:
@@ -174,7 +177,14 @@ def _flag(key: str, value: object) -> bool:
 
 def _kind(value: object) -> str:
     """What JSON calls it."""
-    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number", bool: "a truth value"}
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        int: "a number",
+        float: "a number",
+        bool: "a truth value",
+    }
     return "nothing" if value is None else names.get(type(value), type(value).__name__)
 
 

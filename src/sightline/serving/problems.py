@@ -56,6 +56,9 @@ class RequestError(Exception):
     details: dict[str, Any] = field(default_factory=dict[str, Any])
     """What stands beside the error in the answer."""
 
+    def __str__(self) -> str:
+        return self.problem.message
+
 
 def refuse(code: str, message: str, *, file: str | None = None, close: bool = False) -> RequestError:
     """The exception for a problem; `close` ends the connection, where the rest of a body is not read."""
