@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 
 from sightline import deps
 from sightline.data.outside import check_outside
+from sightline.data.phrases import counted
 from sightline.data.prepare import prepare
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json, write_text
@@ -199,7 +200,8 @@ class _Trials:
             value = _value(row)
             if value is not None and row["epoch"] is not None:
                 trial.report(value, int(row["epoch"]))
-        if not self._search.prune or job in self._pruned or not trial.should_prune():
+        is_over = self._reported.get(job, 0) >= job.recipe.epochs  # all that is left is measured in a moment
+        if not self._search.prune or is_over or job in self._pruned or not trial.should_prune():
             return False
         self._pruned.add(job)
         return True
@@ -214,7 +216,7 @@ class _Trials:
             words = f"{value:.2%}"
         elif job in self._pruned:
             self._study.tell(trial, state=state.PRUNED)
-            words = f"ended early after {len(_curve(job))} epochs"
+            words = f"ended early after {counted(len(_curve(job)), 'epoch')}"
         else:
             trial.set_user_attr("reason", job.failure or "its process ended without a word")
             self._study.tell(trial, state=state.FAIL)
@@ -309,7 +311,8 @@ class _Trials:
     def _pruner(self) -> Any:
         if not self._search.prune:
             return self._optuna.pruners.NopPruner()
-        return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+        first = max(1, self._search.recipe.epochs // 9)  # then a third and the whole of a run
+        return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
 
     def _check_same(self, recipe: str) -> None:
         """Raise SightlineError when the folder's trials are those of another search."""

@@ -1,0 +1,118 @@
+"""A search survives kills, is shared by processes, and leaves a recipe: real trainings on tiny images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import RecipeError, SightlineError
+from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
+from sightline.recipe_text import from_yaml, override
+from sightline.tuning.search import Search, SearchResult, TrialFigures, tune
+from sightline.tuning.space import space_of
+
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=8,
+    model=ModelConfig(name="resnet20"),
+    data=DataConfig(image_size=16, resize=16, num_workers=0),
+    optim=OptimConfig(name="sgd", lr=1e-2),
+)
+SPACE = "optim.lr=log:1e-3..1 optim.nesterov=true,false"
+
+
+def search(trials: int = 3) -> Search:
+    return Search(recipe=RECIPE, space=space_of([SPACE], RECIPE), trials=trials, prune=False)
+
+
+def numbers(result: SearchResult) -> list[int]:
+    return [trial.number for trial in result.trials]
+
+
+@pytest.mark.parametrize(("field", "value"), [("trials", 0), ("hours", 0.0)])
+def test_a_search_of_nothing_is_refused(field: str, value: float) -> None:
+    with pytest.raises(RecipeError, match=f"--{field}"):
+        Search(recipe=RECIPE, space=(), **{field: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_an_out_folder_inside_the_images_is_refused(photos: Path) -> None:
+    with pytest.raises(SightlineError, match="inside the images' own folder"):
+        tune(search(), photos, out=photos / "tuned")
+    assert not (photos / "tuned").exists()
+
+
+@pytest.mark.slow
+def test_the_best_trial_becomes_a_recipe_and_a_longer_search_goes_on(photos: Path, tmp_path: Path) -> None:
+    first = tune(search(2), photos, out=tmp_path / "t", confirm=0)
+    assert numbers(first) == [0, 1]
+    again = tune(search(3), photos, out=tmp_path / "t", confirm=0)
+    assert again.trials[:2] == first.trials
+    assert all(trial.state == "complete" and trial.epochs == 2 for trial in again.trials)
+    assert again.best is not None
+    best = from_yaml((tmp_path / "t" / "best.yaml").read_text())
+    assert best == override(RECIPE, again.best.settings)
+    with pytest.raises(SightlineError, match="another recipe or another space"):
+        tune(Search(recipe=RECIPE, space=space_of(["optim.lr=1e-3..1"], RECIPE)), photos, out=tmp_path / "t")
+
+
+@pytest.mark.slow
+def test_a_failed_trial_is_recorded_and_the_search_goes_on(photos: Path, tmp_path: Path) -> None:
+    hopeless = Search(
+        recipe=override(RECIPE, ["optim.lr=1e30"]), space=space_of(["optim.momentum=0.5,0.9"], RECIPE), trials=2
+    )
+    result = tune(hopeless, photos, out=tmp_path / "t", confirm=0)
+    assert [trial.state for trial in result.trials] == ["failed", "failed"]
+    assert "optim.lr" in result.trials[0].reason
+    assert result.best is None
+    assert not (tmp_path / "t" / "best.yaml").exists()
+
+
+COMMAND = [
+    *(sys.executable, "-m", "sightline", "tune", "DATA", "--search", SPACE, "--trials", "4", "--confirm", "0"),
+    *("--no-prune", "--set", "epochs=2", "--set", "batch_size=8", "--set", "model.name=resnet20"),
+    *("--set", "data.image_size=16", "--set", "data.resize=16", "--set", "train.fast=off"),
+]
+
+
+def started(photos: Path, out: Path) -> "subprocess.Popen[bytes]":
+    words = [str(photos) if word == "DATA" else word for word in COMMAND]
+    return subprocess.Popen([*words, "--out", str(out)], start_new_session=True, stdout=subprocess.DEVNULL)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def trials(out: Path) -> list[TrialFigures]:
+    return [TrialFigures(**trial) for trial in json.loads((out / "tune.json").read_text())["trials"]]
+
+
+@pytest.mark.slow
+def test_after_a_kill_no_trial_is_lost_or_counted_twice(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t"
+    process = started(photos, out)
+    wait_for((out / "runs" / "trial-0001" / "metrics.csv").exists)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert started(photos, out).wait() == 0
+    assert [(trial.number, trial.state) for trial in trials(out)] == [(number, "complete") for number in range(4)]
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_folder_share_the_trials(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "t"
+    both = [started(photos, out), started(photos, out)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert started(photos, out).wait() == 0  # whoever ended first may have seen the other's last trial running
+    found = trials(out)
+    assert [(trial.number, trial.state) for trial in found] == [(number, "complete") for number in range(4)]
+    assert len({tuple(trial.settings) for trial in found}) == 4

@@ -1,0 +1,78 @@
+"""What may be searched, and what is refused before anything starts."""
+
+import pytest
+
+from sightline.errors import RecipeError
+from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
+from sightline.recipe_text import override
+from sightline.tuning.space import Dimension, default_space, space_of
+
+RECIPE = Recipe(
+    model=ModelConfig(name="resnet20"),
+    data=DataConfig(image_size=16, resize=16),
+    optim=OptimConfig(lr=1e-2, weight_decay=1e-4),
+)
+
+
+def test_ranges_logarithms_whole_numbers_and_choices_are_read() -> None:
+    found = space_of(
+        ["optim.lr=log:1e-4..1 batch_size=8..64", "activation=relu,silu loss.label_smoothing=0..0.2"], RECIPE
+    )
+    assert found == (
+        Dimension(setting="optim.lr", low=1e-4, high=1.0, log=True),
+        Dimension(setting="batch_size", low=8.0, high=64.0, whole=True),
+        Dimension(setting="model.activation", choices=("relu", "silu")),
+        Dimension(setting="loss.label_smoothing", low=0.0, high=0.2),
+    )
+
+
+def test_choices_may_be_lists() -> None:
+    (found,) = space_of(["augment=[flip],[crop, flip]"], RECIPE)
+    assert found.choices == ("[flip]", "[crop, flip]")
+
+
+def test_a_dimension_s_text_is_what_the_user_typed() -> None:
+    texts = ["optim.lr=log:0.0001..1", "batch_size=8..64", "model.activation=relu,silu"]
+    assert [dimension.text for dimension in space_of(texts, RECIPE)] == texts
+
+
+def test_values_are_settings_that_the_recipe_takes() -> None:
+    (dimension,) = space_of(["batch_size=8..64"], RECIPE)
+    assert override(RECIPE, [f"batch_size={dimension.value_of(17.0)}"]).batch_size == 17
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optim.lrr=log:1e-4..1", "optim.lrr"),
+        ("optim.lr=log:0..1", "0 has no logarithm"),
+        ("optim.lr=1..1e-4", "the range is empty"),
+        ("optim.lr=1e-3..1e-3", "the range is empty"),
+        ("optim.lr=a..b", "'a' is no number"),
+        ("optim.lr=nan..1", "'nan' is no number"),
+        ("batch_size=1.5..8", "whole numbers alone"),
+        ("optim.lr=-1..1", "optim.lr=-1 can't be trained"),
+        ("model.activation=relu,rellu", "model.activation=rellu can't be trained"),
+        ("model.activation=relu", "one value is no choice"),
+        ("model.activation=relu,relu", "names a value twice"),
+        ("model.activation=relu,,silu", "a value is missing"),
+        ("optim.lr", "--search takes"),
+        ("=1..2", "--search takes"),
+        ("optim.lr=", "--search takes"),
+        ("seed=1..5", "the best of several seeds is luck"),
+        ("optim.lr=1e-3..1 optim.lr=1e-4..1", "optim.lr twice"),
+        ("", "nothing to search"),
+    ],
+)
+def test_what_can_t_be_searched_is_refused(text: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words.replace(".", r"\.")):
+        space_of([text], RECIPE)
+
+
+def test_the_default_space_lies_around_the_recipe_and_can_be_trained() -> None:
+    found = {dimension.setting: dimension for dimension in default_space(RECIPE)}
+    assert (found["optim.lr"].low, found["optim.lr"].high, found["optim.lr"].log) == (1e-3, 1e-1, True)
+    assert found["optim.weight_decay"].low == pytest.approx(1e-5)
+    assert "model.drop_path" in found
+    alexnet = override(RECIPE, ["model.name=alexnet", "data.image_size=64", "data.resize=64"])
+    assert "model.drop_path" not in {dimension.setting for dimension in default_space(alexnet)}
