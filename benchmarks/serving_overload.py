@@ -4,7 +4,7 @@
 
 First the capacity is measured with eight clients; then requests are sent at `--times` that rate, each on a connection
 of its own, whether or not earlier ones were answered. Reported: every status, what was lost, the latency of the
-accepted, the server's resident memory each second, and how long after the end a request is again answered at its usual speed.
+accepted, the server's resident memory each second, and how long after the end a request is answered as fast as usual.
 """
 
 import argparse

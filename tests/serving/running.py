@@ -1,6 +1,7 @@
 """What the fixtures of served models give."""
 
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,3 +21,11 @@ class Running:
     @property
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
+
+
+def until(met: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for it."""
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.01)

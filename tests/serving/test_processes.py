@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from formats.filled import make_filled
-from running import Running
+from running import Running, until
 
 from sightline.model_folder import Calibration, ModelFolder
 
@@ -72,20 +72,13 @@ class Clients:
             thread.join(30)
 
 
-def wait_for(met: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_server_that_is_told_to_stop_answers_what_it_accepted(
     run_server: Run, served_model: ModelFolder, photo: bytes, number: signal.Signals
 ) -> None:
     running = run_server(served_model.path)
     clients = Clients(running, photo)
-    wait_for(lambda: len(clients.statuses) > 20)
+    until(lambda: len(clients.statuses) > 20)
     running.process.send_signal(number)
     assert running.process.wait(20) == 0
     clients.end()
@@ -97,13 +90,13 @@ def test_a_reload_and_a_changed_folder_lose_no_request(run_server: Run, tmp_path
     folder = make_filled(tmp_path / "photos")
     running = run_server(folder.path)
     clients = Clients(running, photo)
-    wait_for(lambda: len(clients.statuses) > 10)
+    until(lambda: len(clients.statuses) > 10)
     _, before = post(running.address, photo)
     for _ in range(3):
         assert post(running.address, b"", "/v1/models/photos/reload")[0] == 200
     spec = replace(folder.spec, calibration=Calibration(temperature=3.0, fitted_on="nothing"))
     ModelFolder.write(folder.path, spec, folder.model().state_dict())
-    wait_for(lambda: post(running.address, photo)[1]["fingerprint"] != before["fingerprint"])
+    until(lambda: post(running.address, photo)[1]["fingerprint"] != before["fingerprint"])
     assert post(running.address, b"", "/v1/models/photos/reload")[0] == 200
     clients.end()
     assert clients.lost == []
@@ -129,12 +122,12 @@ def test_a_killed_worker_comes_back_and_all_stop_together(
     run_server: Run, served_model: ModelFolder, photo: bytes
 ) -> None:
     running = run_server(served_model.path, "--workers", "2")
-    wait_for(lambda: len(children(running.process.pid)) == 2)
+    until(lambda: len(children(running.process.pid)) == 2)
     first = children(running.process.pid)
     assert post(running.address, photo)[0] == 200
     os.kill(first[0], signal.SIGKILL)
-    wait_for(lambda: len(children(running.process.pid)) == 2 and children(running.process.pid) != first)
-    wait_for(lambda: post(running.address, photo)[0] == 200)
+    until(lambda: len(children(running.process.pid)) == 2 and children(running.process.pid) != first)
+    until(lambda: post(running.address, photo)[0] == 200)
     text = urllib.request.urlopen(f"{running.address}/metrics").read().decode()
     assert re.search(r'sightline_requests_total\{endpoint="/v1/predict",status="200"\} [2-9]', text)
     workers = children(running.process.pid)
@@ -148,7 +141,7 @@ def test_workers_end_when_their_parent_is_killed(run_server: Run, served_model: 
     assert post(running.address, photo)[0] == 200
     workers = children(running.process.pid)
     running.process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
+    until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
 
 
 def test_a_client_that_leaves_does_no_harm(run_server: Run, served_model: ModelFolder, photo: bytes) -> None:

@@ -1,0 +1,115 @@
+"""Clients that send slowly, or leave: a server in a thread, with short patience."""
+
+import socket
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import uvicorn
+from numpy.typing import NDArray
+from running import until
+
+from sightline.model_folder import ModelFolder
+from sightline.serving.app import App
+from sightline.serving.decoding import Source
+from sightline.serving.limits import Limits, Settings
+from sightline.serving.protocol import bounded_by
+
+
+@pytest.fixture(scope="module")
+def app(served_model: ModelFolder) -> App:
+    limits = Limits(body_seconds=0.3, header_seconds=0.3)
+    return App(Settings(models=(str(served_model.path),), watch_seconds=0, access_log=False, limits=limits))
+
+
+@pytest.fixture(scope="module")
+def port(app: App) -> Generator[int]:
+    config = uvicorn.Config(app, port=0, http=bounded_by(0.3), log_config=None, access_log=False, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.02)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(20)
+
+
+def answer_to(port: int, sent: bytes) -> bytes:
+    """What comes back until the connection ends."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(sent)
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+def head(length: int) -> bytes:
+    return b"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: %d\r\n\r\n" % length
+
+
+def test_a_body_that_takes_too_long_is_given_up(port: int) -> None:
+    answer = answer_to(port, head(100) + b"x" * 10)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_timeout"' in answer
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nx: ", b"POST"])
+def test_a_head_that_takes_too_long_is_given_up(port: int, sent: bytes) -> None:
+    start = time.monotonic()
+    assert answer_to(port, sent) == b""
+    assert time.monotonic() - start < 10
+
+
+def test_a_head_that_is_too_long_is_refused(port: int) -> None:
+    answer = answer_to(port, b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_what_isn_t_http_is_refused(port: int) -> None:
+    assert answer_to(port, b"\x16\x03\x01\x02\x00 nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_is_too_large_is_refused_unread(port: int) -> None:
+    answer = answer_to(port, head(10**12))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    for length in (b"-1", b"1e3", b"\xb2", b"9" * 30):
+        sent = head(0).replace(b"content-length: 0", b"content-length: " + length)
+        assert answer_to(port, sent)[9:12] in (b"400", b"413")
+
+
+def test_a_client_that_leaves_has_its_work_dropped(port: int, app: App, photo: bytes) -> None:
+    batcher = next(iter(app.served)).batcher
+    model = batcher._model
+    may_decode, decoded = threading.Event(), list[Source]()
+
+    def decode(source: Source) -> NDArray[np.uint8]:
+        decoded.append(source)
+        assert may_decode.wait(20)
+        return model.decode(source)
+
+    batcher._model = replace(model, decode=decode)
+    busy = [photo + bytes([number]) for number in range(len(batcher._threads) - 1)]  # as many as threads that decode
+    ask = [threading.Thread(target=answer_to, args=(port, closing(content))) for content in busy]
+    for thread in ask:
+        thread.start()
+    until(lambda: len(decoded) == len(busy))
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(closing(photo))
+        until(lambda: batcher.waiting == len(busy) + 1)
+    until(lambda: batcher.waiting == len(busy))
+    may_decode.set()
+    for thread in ask:
+        thread.join(20)
+    assert answer_to(port, closing(photo + b"last")).startswith(b"HTTP/1.1 200 ")
+    assert sorted(map(bytes, decoded)) == sorted([*busy, photo + b"last"])
+    batcher._model = model
+
+
+def closing(content: bytes) -> bytes:
+    return head(len(content)).replace(b"host: x", b"host: x\r\nconnection: close") + content
