@@ -1,14 +1,14 @@
 """`sightline tune`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
-    from sightline.tuning.search import Sampler, SearchResult
+    from sightline.tuning.search import SearchResult
 
 DEFAULT = "small_folder"
 
@@ -55,7 +55,7 @@ def tune(
         space=space_of(space, held) if space else default_space(held),
         trials=trials,
         hours=hours,
-        sampler=cast("Sampler", sampler),
+        sampler=sampler,
         prune=prune,
     )
     result = run(search, data, out=out, side_by_side=workers, confirm=confirm)
