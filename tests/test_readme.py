@@ -50,6 +50,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("epochs: 1\nmodel: {name: resnet20}\ndata: {image_size: 32}\n")
     for command in commands("README.md"):
         line = command.replace("sightline", str(COMMAND), 1).replace("epochs=40", "epochs=2")
+        if command.startswith("sightline serve"):  # until it is told to stop
+            line = f"timeout --preserve-status 20 {line} --port 0"
         done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert (tmp_path / "runs" / "photos" / "report.html").exists()
