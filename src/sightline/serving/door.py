@@ -1,6 +1,7 @@
 """What every request passes: an id, the token, one line in the log, and no fault that tells more than it should."""
 
 import hmac
+import itertools
 import json
 import logging
 import re
@@ -45,6 +46,7 @@ class Door:
         self._token = None if settings.token is None else settings.token.encode()
         self._writes_log = settings.access_log
         self._metrics = metrics
+        self._first, self._count = secrets.token_hex(4), itertools.count()
         self.draining = False
         """Whether connections are to end with their next answer."""
 
@@ -56,7 +58,7 @@ class Door:
         start = time.perf_counter()
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
-        note: dict[str, Any] = {"id": given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8), "status": 0}
+        note: dict[str, Any] = {"id": given if REQUEST_ID.fullmatch(given) else self._next_id(), "status": 0}
         scope["app"] = self  # so that the router raises what it would answer in plain text
         scope["note"] = note  # what endpoints add is logged: model, images, bytes
 
@@ -81,6 +83,10 @@ class Door:
                 fault = Problem("internal", f"The server has a fault; its log names it by {note['id']}.")
                 await _refused(RequestError(fault), scope)(scope, receive, answer)
         self._record(scope, note, time.perf_counter() - start)
+
+    def _next_id(self) -> str:
+        """Unique, not secret: asking the system for randomness would hand the interpreter to other threads."""
+        return f"{self._first}{next(self._count):08x}"
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         path = scope["path"]

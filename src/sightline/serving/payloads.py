@@ -117,7 +117,8 @@ def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits, kn
     return Payload(tuple(images), options)
 
 
-def _from_json(body: bytes, _kind_of_body: str, options: Options, limits: Limits, known: frozenset[str]) -> Payload:
+def _from_json(body: bytes, kind: str, options: Options, limits: Limits, known: frozenset[str]) -> Payload:
+    del kind  # it says JSON
     content = read_json(body)
     listed = content.pop("images", None)
     if not isinstance(listed, list):
