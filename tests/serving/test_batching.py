@@ -228,7 +228,6 @@ def test_a_model_that_fails_answers_its_batch_and_goes_on() -> None:
 
 def test_closing_waits_for_what_was_accepted_and_ends_the_threads() -> None:
     recorder = Recorder()
-    before = threading.active_count()
 
     async def scenario(batcher: Batcher) -> None:
         tickets = [batcher.submit([bytes([number])], deadline=deadline()) for number in range(1, 20)]
@@ -236,11 +235,10 @@ def test_closing_waits_for_what_was_accepted_and_ends_the_threads() -> None:
         assert all(ticket.future.done() for ticket in tickets)
 
     with_batcher(recorder, scenario)
-    for _ in range(500):
-        if threading.active_count() == before:
-            break
+    until_gone = time.monotonic() + SOON
+    while any(thread.name == "sightline-m" for thread in threading.enumerate()):
+        assert time.monotonic() < until_gone
         time.sleep(0.01)
-    assert threading.active_count() == before
 
 
 def test_heat_maps_are_run_when_no_prediction_waits() -> None:
@@ -259,3 +257,16 @@ def test_heat_maps_are_run_when_no_prediction_waits() -> None:
     with_batcher(recorder, scenario)
     assert recorder.runs[:2] == [[1], [2]]
     assert max(map(len, recorder.runs)) == 8
+
+
+def test_a_batcher_that_is_kept_does_not_close() -> None:
+    async def scenario(batcher: Batcher) -> None:
+        with batcher.kept():
+            closing = asyncio.create_task(batcher.close())
+            await asyncio.sleep(0.05)
+            ticket = batcher.submit_background(np.full((2, 3, 1, 1), 9, np.uint8), deadline=deadline())
+            assert len(await ticket.future) == 2
+            assert not closing.done()
+        await closing
+
+    with_batcher(Recorder(), scenario)

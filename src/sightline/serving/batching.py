@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 
@@ -132,6 +133,15 @@ class Batcher:
             self._background.extend(_Work(ticket, place, None, row) for place, row in enumerate(pixels))
             self._has_ready.notify()
         return ticket
+
+    @contextmanager
+    def kept(self) -> Generator[None]:
+        """Within the block `close` waits: for whoever will submit later."""
+        self._add(1)
+        try:
+            yield
+        finally:
+            self._add(-1)
 
     def drop(self, ticket: Ticket) -> None:
         """Nobody waits for it any more: what isn't begun is forgotten."""

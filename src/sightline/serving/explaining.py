@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import time
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +12,13 @@ from starlette.responses import Response
 
 from sightline.errors import UnreadableImageError, unknown_name
 from sightline.serving.answers import DECIMALS, JSON
+from sightline.serving.batching import Answer
 from sightline.serving.decoding import decoded_with_size
 from sightline.serving.endpoints import Endpoints, answered
-from sightline.serving.heat import METHOD, heat_map, occluded, window
+from sightline.serving.heat import METHOD, HeatMap, heat_map, occluded, window
 from sightline.serving.payloads import Payload, read_payload
 from sightline.serving.problems import Problem, RequestError, refuse
+from sightline.serving.served import Loaded
 
 EXPLAIN_OPTIONS = frozenset({"model", "label", "name"})
 
@@ -37,21 +40,22 @@ class Explanations:
         try:
             async with self._endpoints.intake.body(request) as body:
                 payload = await read_payload(request, body, self._endpoints.limits, known=EXPLAIN_OPTIONS)
-            return await self._explained(request, payload, deadline)
+            loaded = self._endpoints.served.find(payload.options.model)
+            with loaded.batcher.kept():  # the model may be swapped while the image is decoded
+                return await self._explained(request, payload, loaded, deadline)
         finally:
             self._explaining -= 1
 
-    async def _explained(self, request: Request, payload: Payload, deadline: float) -> Response:
-        options = payload.options
-        loaded = self._endpoints.served.find(options.model)
+    async def _explained(self, request: Request, payload: Payload, loaded: Loaded, deadline: float) -> Response:
+        spec = loaded.predictor.spec
+        label = payload.options.label
         if len(payload.images) != 1:
             raise refuse("invalid_request", f"A heat map is made of one image; {len(payload.images)} were sent.")
+        if label is not None and label not in spec.classes:
+            where = f"/v1/models/{loaded.name}"
+            raise refuse("invalid_request", unknown_name("class", label, spec.classes, listing=where))
         [(name, content)] = payload.images
         request.scope["note"] |= {"model": loaded.name, "images": 1, "bytes": len(content)}
-        spec = loaded.predictor.spec
-        if options.label is not None and options.label not in spec.classes:
-            where = f"/v1/models/{loaded.name}"
-            raise refuse("invalid_request", unknown_name("class", options.label, spec.classes, listing=where))
         try:
             pixels, size = await asyncio.to_thread(
                 decoded_with_size, content, spec.preprocess, self._endpoints.limits.max_pixels
@@ -59,27 +63,30 @@ class Explanations:
         except UnreadableImageError as error:
             raise refuse("unreadable_image", str(error), file=name) from error
         ticket = loaded.batcher.submit_background(occluded(pixels, spec.preprocess), deadline=deadline)
-        rows: list[NDArray[np.float64]] = []
-        for row in await answered(request, loaded.batcher, ticket):
-            if isinstance(row, Problem):
-                raise RequestError(row)
-            rows.append(row)
-        table = np.stack(rows)
-        place = int(table[0].argmax()) if options.label is None else spec.classes.index(options.label)
+        table = _table(await answered(request, loaded.batcher, ticket))
+        place = int(table[0].argmax()) if label is None else spec.classes.index(label)
         found = await asyncio.to_thread(heat_map, pixels, table[:, place])
         if request.headers.get("accept") == "image/png":
             return Response(found.overlay, media_type="image/png")
         seen = dict(zip(("left", "top", "width", "height"), window(size, spec.preprocess), strict=True))
-        return JSON(
-            {
-                "model": loaded.name,
-                "fingerprint": loaded.fingerprint,
-                "name": name,
-                "label": spec.classes[place],
-                "probability": round(float(table[0, place]), DECIMALS),
-                "method": METHOD,
-                "grid": [[round(value, 4) for value in line] for line in found.grid.tolist()],
-                "window": {side: round(value, DECIMALS) for side, value in seen.items()},
-                "overlay": "data:image/png;base64," + base64.b64encode(found.overlay).decode(),
-            }
-        )
+        answer: dict[str, Any] = {"model": loaded.name, "fingerprint": loaded.fingerprint, "name": name}
+        answer |= {"label": spec.classes[place], "probability": round(float(table[0, place]), DECIMALS)}
+        return JSON(answer | _plain(found) | {"window": {side: round(part, DECIMALS) for side, part in seen.items()}})
+
+
+def _table(rows: list[Answer]) -> NDArray[np.float64]:
+    """(B, K). Raises RequestError for the first that has no answer."""
+    table: list[NDArray[np.float64]] = []
+    for row in rows:
+        if isinstance(row, Problem):
+            raise RequestError(row)
+        table.append(row)
+    return np.stack(table)
+
+
+def _plain(found: HeatMap) -> dict[str, Any]:
+    return {
+        "method": METHOD,
+        "grid": [[round(value, 4) for value in line] for line in found.grid.tolist()],
+        "overlay": "data:image/png;base64," + base64.b64encode(found.overlay).decode(),
+    }

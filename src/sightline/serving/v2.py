@@ -70,12 +70,12 @@ class Inference:
         endpoints = self._endpoints
         deadline = time.monotonic() + endpoints.limits.deadline_seconds
         async with endpoints.intake.body(request) as body:
-            loaded = endpoints.served.find(request.path_params["model"])
             head_length = request.headers.get(HEAD_LENGTH)
             parse = asyncio.to_thread(_parse, body, head_length) if len(body) > LARGE_BODY else None
             content, sources = _parse(body, head_length) if parse is None else await parse
             check_count(len(sources), endpoints.limits)
             wanted = _wanted(content)
+            loaded = endpoints.served.find(request.path_params["model"])  # at the last moment: it may be swapped
             request.scope["note"] |= {"model": loaded.name, "images": len(sources), "bytes": len(body)}
             ticket = loaded.batcher.submit(sources, deadline=deadline)
             rows = await answered(request, loaded.batcher, ticket)
