@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.augmentations import Batch, ordered
+from sightline.operations.threads import mapped
 from sightline.randomness import Draws
 
 ATTEMPTS = 10
@@ -52,9 +53,11 @@ class RandomResizedCrop:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size), bilinear and antialiased. Targets stay."""
         height, width = batch.images.shape[2:]
         windows = self.windows(draws, height=height, width=width).tolist()
-        images = [
-            _resized(image, window, image_size) for image, window in zip(batch.images.split(1), windows, strict=True)
-        ]
+
+        def resized(place: int) -> Tensor:
+            return _resized(batch.images[place : place + 1], windows[place], image_size)
+
+        images = mapped(resized, range(len(windows)))
         return replace(batch, images=torch.cat(images))
 
 
