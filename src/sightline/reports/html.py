@@ -1,9 +1,13 @@
 """One HTML page about a model, in one file: no outside request, no script, light and dark, for screen and print."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from sightline.errors import ModelError
 from sightline.evaluation.metrics import Evaluation
 from sightline.evaluation.multilabel import MultiLabelEvaluation
 from sightline.files import write_text
@@ -102,3 +106,14 @@ def page_template(name: str) -> Template:
     )
     environment.filters.update(compact=compact, percent=percent, figure=figure, thousands="{:,}".format)
     return environment.get_template(name)
+
+
+def write_page(folder: Path, name: str, page_of: Callable[[dict[str, Any]], str]) -> Path:
+    """Write `name`.html beside `name`.json, from what that holds, and return its path. Raises ModelError without it."""
+    source, path = folder / f"{name}.json", folder / f"{name}.html"
+    try:
+        result = json.loads(source.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{str(source)!r} can't be read: {error}.") from error
+    write_text(path, page_of(result))
+    return path

@@ -1,26 +1,16 @@
 """A search as one page, from its tune.json."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import ModelError
-from sightline.files import write_text
-from sightline.reports.html import page_template
+from sightline.reports.html import page_template, write_page
 from sightline.reports.search_figures import history, importance, parallel
 from sightline.reports.study import points
 
 
 def write_search_report(folder: Path) -> Path:
     """Write `tune.html` beside a search's `tune.json`, and return its path. Raises ModelError where there is none."""
-    source = folder / "tune.json"
-    try:
-        result = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{str(source)!r} can't be read: {error}.") from error
-    path = folder / "tune.html"
-    write_text(path, render_search(result))
-    return path
+    return write_page(folder, "tune", render_search)
 
 
 def render_search(result: dict[str, Any]) -> str:

@@ -1,27 +1,17 @@
 """A study as one page, from its study.json."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sightline.errors import ModelError
-from sightline.files import write_text
-from sightline.reports.html import page_template
+from sightline.reports.html import page_template, write_page
 from sightline.reports.study_figures import courses, crossing, dots, gradients_by_stage
 
 
 def write_study_report(folder: Path) -> Path:
     """Write `study.html` beside a study's `study.json`, and return its path. Raises ModelError where there is none."""
-    source = folder / "study.json"
-    try:
-        result = json.loads(source.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{str(source)!r} can't be read: {error}.") from error
-    path = folder / "study.html"
-    write_text(path, render_study(result))
-    return path
+    return write_page(folder, "study", render_study)
 
 
 def render_study(result: dict[str, Any]) -> str:
