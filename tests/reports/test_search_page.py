@@ -9,7 +9,11 @@ import pytest
 from sightline.errors import ModelError
 from sightline.reports.search import render_search, write_search_report
 
-SPACE = ["optim.lr=log:0.001..1", "batch_size=8..64", "model.activation=relu,silu"]
+SPACE = [
+    {"setting": "optim.lr", "low": 0.001, "high": 1.0, "log": True, "choices": [], "text": "optim.lr=log:0.001..1"},
+    {"setting": "batch_size", "low": 8.0, "high": 64.0, "log": False, "choices": [], "text": "batch_size=8..64"},
+    {"setting": "model.activation", "low": 0, "high": 0, "log": False, "choices": ["relu", "silu"], "text": "..."},
+]
 
 
 def trial(number: int, value: float | None, state: str = "complete", **more: Any) -> dict[str, Any]:

@@ -54,14 +54,14 @@ def importance(shares: Mapping[str, float]) -> Markup | None:
         return svg(figure, "importance", f"How much each setting mattered: {words}.")
 
 
-def parallel(trials: Trials, space: Sequence[str]) -> Markup | None:
+def parallel(trials: Trials, space: Sequence[Mapping[str, Any]]) -> Markup | None:
     """Every finished trial as a line through its settings' values; None with fewer than two settings or trials."""
     finished = sorted(
         (trial for trial in trials if trial["state"] == "complete"), key=lambda trial: float(trial["value"])
     )
     if len(finished) < 2 or len(space) < 2:
         return None
-    scales = [_Scale(text) for text in space]
+    scales = [_Scale(dimension) for dimension in space]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.6 + 1.5 * len(space), 3.2), layout="constrained")
         axes = figure.subplots()
@@ -85,26 +85,19 @@ def parallel(trials: Trials, space: Sequence[str]) -> Markup | None:
 class _Scale:
     """Where a setting's values stand on its axis, 0 to 1."""
 
-    def __init__(self, text: str) -> None:
-        self.setting, _, values = text.partition("=")
-        self._log = values.startswith("log:")
-        low, separator, high = values.removeprefix("log:").partition("..")
-        self.labels = [low, high] if separator else _choices(values)
-        self._range = (float(low), float(high)) if separator else None
+    def __init__(self, dimension: Mapping[str, Any]) -> None:
+        self.setting: str = dimension["setting"]
+        self._log: bool = dimension["log"]
+        self._ends = (dimension["low"], dimension["high"])
+        self._choices: list[str] = list(dimension["choices"])
+        self.labels = self._choices or [f"{end:g}" for end in self._ends]
 
     def height(self, value: str) -> float:
         """Of one value."""
-        if self._range is None:
-            return self.labels.index(value) / (len(self.labels) - 1)
-        low, high = (log10(end) if self._log else end for end in self._range)
-        place = log10(float(value)) if self._log else float(value)
+        if self._choices:
+            return self._choices.index(value) / (len(self._choices) - 1)
+        low, high, place = (log10(number) if self._log else number for number in (*self._ends, float(value)))
         return (place - low) / (high - low)
-
-
-def _choices(values: str) -> list[str]:
-    from sightline.tuning.vary import choices_of
-
-    return choices_of(values, option="--search")
 
 
 def _axis(axes: Axes, place: int, scale: _Scale) -> None:

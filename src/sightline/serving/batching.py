@@ -232,8 +232,12 @@ class Batcher:
                 batch = self._take()
                 if held_up:
                     self._has_arrived.notify_all()
-            over = [(work, _DROPPED) for work in batch if work.over()]
-            live = [work for work in batch if not work.over()] if over else batch
+            over, live = list[tuple[_Work, Answer]](), list[_Work]()
+            for work in batch:  # asked once: a deadline that passes between two looks would leave the work in neither
+                if work.over():
+                    over.append((work, _DROPPED))
+                else:
+                    live.append(work)
             if over:
                 self._finish(over)
             if live:

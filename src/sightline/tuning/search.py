@@ -85,7 +85,8 @@ class SearchResult:
     """What `tune` returns and tune.json holds."""
 
     data: str
-    space: list[str]
+    space: list[dict[str, Any]]
+    """Each dimension's fields, and its text."""
     trials: list[TrialFigures]
     best: TrialFigures | None
     importance: dict[str, float]
@@ -247,7 +248,7 @@ class _Trials:
         best = max(finished, key=lambda trial: trial.value or 0.0, default=None)
         return SearchResult(
             data=self._data,
-            space=[dimension.text for dimension in self._search.space],
+            space=[asdict(dimension) | {"text": dimension.text} for dimension in self._search.space],
             trials=figures,
             best=best,
             importance=self._importance(len(finished)),
