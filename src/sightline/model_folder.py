@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from sightline.deps import require_torch
 from sightline.errors import ModelError, SightlineError
 from sightline.files import whole_file, write_json
+from sightline.narrowing import Narrowing
 from sightline.preprocess import Preprocess
 
 if TYPE_CHECKING:  # reading model.json needs no torch
@@ -43,12 +44,21 @@ class Architecture:
     drop_path: float | None = None
     activation: str | None = None
     norm: str | None = None
+    narrowing: Narrowing | None = None
+    """What pruning has cut out of the plain network; None where nothing was."""
+
+    def settings(self) -> dict[str, Any]:
+        """What `create_model` takes."""
+        return {name: value for name, value in vars(self).items() if name != "narrowing"}
 
     def build(self) -> "Classifier":
         """The network with fresh weights. Raises ModelError."""
         from sightline.models import create_model
 
-        return create_model(**asdict(self))
+        model = create_model(**self.settings())
+        if self.narrowing is not None:
+            self.narrowing.apply(model)
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +142,9 @@ class ModelSpec:
     def fingerprint(self) -> str:
         """Names the model's answers: changes with the weights, classes, preprocessing or calibration alone."""
         parts = asdict(self)
-        if self.architecture.norm is None:  # folders from before there was a choice keep their name
-            del parts["architecture"]["norm"]
+        for name in ("norm", "narrowing"):  # folders from before there was a choice keep their name
+            if parts["architecture"][name] is None:
+                del parts["architecture"][name]
         names = ["architecture", "classes", "preprocess", "calibration", "weights_sha256"]
         names += ["task", "thresholds"] if self.multi_label else []
         answers = {name: parts[name] for name in names}

@@ -9,13 +9,23 @@ from sightline.augmentations import Augmentation
 from sightline.recipe.augment import check_augment
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig
+from sightline.recipe.distill import DistillConfig
 from sightline.recipe.finetune import FineTuneConfig
 from sightline.recipe.loss import LossConfig, check_labels
 from sightline.recipe.model import ModelConfig
 from sightline.recipe.optim import OptimConfig
 from sightline.recipe.train import TrainConfig
 
-__all__ = ["DataConfig", "FineTuneConfig", "LossConfig", "ModelConfig", "OptimConfig", "Recipe", "TrainConfig"]
+__all__ = [
+    "DataConfig",
+    "DistillConfig",
+    "FineTuneConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Recipe",
+    "TrainConfig",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +46,14 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     finetune: FineTuneConfig = field(default_factory=FineTuneConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
         check_labels(self.loss, self.data)
+        self.distill.check_rest(label_separator=self.data.label_separator, probe=self.finetune.probe)
         check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None
         self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)

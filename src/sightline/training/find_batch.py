@@ -4,7 +4,7 @@ import gc
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from sightline.data.prepare import prepare
 from sightline.data.table import ImageTable
 from sightline.devices import autocast, pick_device
 from sightline.errors import SightlineError
-from sightline.models import Classifier, create_model
+from sightline.models import Classifier
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory
@@ -114,7 +114,7 @@ class _Steps:
         self.measured: dict[int, float] = {}
         self._recipe, self._device, self._classes = recipe, device, len(table.classes)
         seed_torch(recipe.seed, "weights")
-        self._model: Classifier = create_model(**asdict(architecture(recipe, self._classes)))
+        self._model: Classifier = architecture(recipe, self._classes).build()
         if recipe.train.depthwise_float32:
             keep_depthwise_float32(self._model)
         if recipe.train.checkpoint_activations:

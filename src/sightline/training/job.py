@@ -40,8 +40,9 @@ from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
 from sightline.training.run import Run
-from sightline.training.start import check_start, parent_of, starting_network
+from sightline.training.start import check_start, narrowing_of, parent_of, starting_network
 from sightline.training.task import ClassificationTask
+from sightline.training.teacher import find_teacher, teacher_of
 
 log = logging.getLogger("sightline")
 
@@ -56,6 +57,8 @@ def check_job(recipe: Recipe) -> None:
         Freezing(model, recipe.finetune, recipe.epochs)
     check_growth(recipe, model)
     check_start(recipe)
+    if recipe.distill.teacher is not None:
+        find_teacher(recipe.distill)
 
 
 def architecture(recipe: Recipe, num_classes: int) -> Architecture:
@@ -69,6 +72,7 @@ def architecture(recipe: Recipe, num_classes: int) -> Architecture:
         drop_path=model.drop_path,
         activation=model.activation,
         norm=model.norm,
+        narrowing=narrowing_of(recipe),
     )
 
 
@@ -111,6 +115,7 @@ def _train(
     model = starting_network(recipe, network, table.classes)
     order = training_order(recipe, table, splits.train)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
+    task.teacher = teacher_of(recipe, table.classes, device)
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
     if recipe.train.checkpoint_activations:

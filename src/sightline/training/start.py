@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sightline import pretrained as published
@@ -13,6 +13,7 @@ from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import Classifier, Start, create_model, find_variant
+from sightline.narrowing import Narrowing
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml
 
@@ -62,6 +63,13 @@ def parent_folder(source: str) -> ModelFolder | None:
     return ModelFolder.read(path) if (path / "model.json").exists() else None
 
 
+def narrowing_of(recipe: Recipe) -> Narrowing | None:
+    """What pruning has cut out of the network that the weights came from: a run that goes on keeps its form."""
+    source = recipe.model.pretrained
+    parent = None if source is None else parent_folder(source)
+    return None if parent is None else parent.spec.architecture.narrowing
+
+
 def recipe_from(
     folder: Path, recipe: Recipe | None = None, *, settings: Sequence[str] = (), resuming: bool = False
 ) -> Recipe:
@@ -93,7 +101,7 @@ def starting_network(recipe: Recipe, network: Architecture, classes: Sequence[st
     source = recipe.model.pretrained
     parent = None if source is None else parent_folder(source)
     if parent is None:
-        return create_model(**asdict(network), pretrained=source)
+        return create_model(**network.settings(), pretrained=source)
     known = parent.spec.classes
     gone = [name for name in known if name not in classes]
     if gone and not recipe.finetune.drop_classes:

@@ -20,6 +20,7 @@ from sightline.training.losses import Loss
 from sightline.training.lost_loss import lost_loss
 from sightline.training.optimizers import build_optimizer, set_rates
 from sightline.training.schedules import learning_rate, momentum
+from sightline.training.teacher import Teacher
 
 
 @dataclass(kw_only=True)
@@ -51,6 +52,7 @@ class ClassificationTask(lightning.LightningModule):
         self.rate = recipe.optim.lr
         """The schedule's learning rate at the last batch."""
         self.freezing = Freezing(model, recipe.finetune, recipe.epochs)
+        self.teacher: Teacher | None = None
         self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
@@ -106,6 +108,8 @@ class ClassificationTask(lightning.LightningModule):
         images = self.preprocess.normalize(augmented.images, channels_last=self.recipe.train.channels_last)
         outputs = self.outputs(images)
         loss = torch.stack([weight * self.loss(y, augmented.targets) for weight, y in outputs]).sum()
+        if self.teacher is not None:
+            loss = self.teacher.mixed(loss, outputs[0][1], augmented.images)
         self._count(loss.detach(), outputs[0][1].detach(), batch)
         return loss * self._window_weight(position)
 

@@ -1,0 +1,60 @@
+"""Fine-tuning a compressed network: a run of the project's own training that goes on from a folder."""
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from sightline.compressing.images import Images
+from sightline.data.phrases import counted
+from sightline.errors import RecipeError
+from sightline.model_folder import ModelFolder
+from sightline.recipe import DistillConfig, Recipe
+from sightline.recipe.finetune import FineTuneConfig
+from sightline.recipe_text import override
+from sightline.training import resume, train
+
+log = logging.getLogger("sightline")
+
+GENTLER = 0.1
+"""The learning rate of fine-tuning beside the parent's own, unless another is named."""
+
+
+def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
+    """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
+
+    What needs all the parent's epochs is left out: warm-up, means of weights, stages that join later. `settings` are
+    applied last. Raises RecipeError for settings that contradict each other.
+    """
+    own = images.recipe
+    flat = own.optim.constant()
+    schedule = "constant" if own.optim.schedule == "constant" else "cosine"
+    optim = replace(flat, lr=own.optim.lr * GENTLER, schedule=schedule)
+    recipe = replace(
+        own,
+        epochs=epochs,
+        optim=optim,
+        model=replace(own.model, pretrained=str(parent.path)),
+        finetune=FineTuneConfig(),
+        distill=DistillConfig(),
+        train=replace(own.train, fast="off", swa_start=None, swa_lr=None, patience=None, min_gain=0.0, max_hours=None),
+    )
+    return overridden(recipe, settings)
+
+
+def overridden(recipe: Recipe, settings: tuple[str, ...]) -> Recipe:
+    """The recipe with the user's settings. Raises RecipeError for one that would change what is compressed."""
+    if any(setting.strip().startswith("model.") for setting in settings):
+        raise RecipeError("--set model.* would make another network than the one that is compressed. Leave it out.")
+    return override(recipe, settings)
+
+
+def tune(recipe: Recipe, images: Images, out: Path) -> ModelFolder:
+    """Train, or go on with what an interrupted call left in `out`. Raises what training raises."""
+    if (out / "model.json").exists():
+        return ModelFolder.read(out)
+    log.info(f"Training for {counted(recipe.epochs, 'epoch')} at a learning rate of {recipe.optim.lr:g} at most.")
+    if (out / "checkpoints" / "last.pt").exists():
+        return resume(images.location, out=out, recipe=recipe, measure=())
+    shutil.rmtree(out, ignore_errors=True)
+    return train(recipe, images.location, out=out, measure=())

@@ -1,0 +1,187 @@
+"""Ways to compress a model: one file a method, binding ENTRY; `compress` applies them one after another.
+
+A method is a frozen dataclass whose fields are its settings. It takes a model folder, which stays as it is, and the
+images that the model was trained on, and gives another folder that names the first as its parent.
+
+Every step has a folder of its own below the one that is written, with the step's settings and figures in
+`compression.json`. It gets its name when it is whole; a call that was interrupted is gone on with by the same call.
+"""
+
+import json
+import logging
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
+
+from sightline import catalog
+from sightline.compressing.images import Images, find_images
+from sightline.compressing.judging import Judge, Row
+from sightline.data.outside import check_outside
+from sightline.engines import Folder
+from sightline.errors import ModelError, SightlineError, unknown_name
+from sightline.exported_folder import ExportedFolder, open_folder
+from sightline.files import claimed, whole_folder, write_json
+from sightline.model_folder import ModelFolder
+
+log = logging.getLogger("sightline")
+
+DESCRIPTION = "compression.json"
+"""In each step's folder: its settings, and its row of the table."""
+
+
+@runtime_checkable
+class Method(Protocol):
+    """The contract."""
+
+    def apply(self, folder: ModelFolder, images: Images, work: Path) -> Folder:
+        """The compressed model, in a folder below `work`, which may hold what an interrupted call left.
+
+        Raises SightlineError for a target that can't be reached; then no folder that could be taken for a result is
+        left.
+        """
+        ...
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of that name. Raises SightlineError with the nearest name when there is none."""
+    known = catalog.names(__name__)
+    if name not in known:
+        raise SightlineError(unknown_name("compression", name, known, listing="`sightline compress --help`"))
+    return cast(type[Method], catalog.entry(__name__, name))
+
+
+def compress(
+    model: str | Path | ModelFolder,
+    methods: Sequence[Method],
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+) -> list[Row]:
+    """Apply the methods one after another; a row for the model, and one for each step, with the step's folder.
+
+    `data` are the images to tune and calibrate on; the model's own if left out. `out` is the folder that the steps'
+    folders are written to; MODEL-compressed if left out. `device` is where accuracy is measured.
+
+    Raises ModelError for a model that was exported already, a target that can't be reached, or an `out` that holds
+    something else; DataError when images are missing or have changed. What is whole by then stays.
+    """
+    if not methods:
+        raise SightlineError("Nothing to do: name at least one of --prune, --distill and --quantize.")
+    folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
+    place = (
+        Path(out) if out is not None else folder.path.resolve().with_name(f"{folder.path.resolve().name}-compressed")
+    )
+    if data is not None:
+        check_outside(place, data)
+    _check_free(place, methods)
+    images = find_images(folder, data)
+    judge = Judge(images, device)
+    made_before = place.exists()
+    now: Folder = folder
+    with claimed(place):
+        judge.add("as it was", folder)
+        for number, method in enumerate(methods, 1):
+            try:
+                now = _step(now, method, images, place, number, judge)
+            except SightlineError:
+                _tidy(place, made_before=made_before)
+                raise
+    return judge.rows()
+
+
+def step_name(number: int, method: Method) -> str:
+    """Of a step's folder: "1-prune"."""
+    return f"{number}-{type(method).__module__.rpartition('.')[2]}"
+
+
+def _check_free(place: Path, methods: Sequence[Method]) -> None:
+    """Raise ModelError where a folder holds something else than this call's own steps."""
+    if not place.exists():
+        return
+    mine = {step_name(number, method) for number, method in enumerate(methods, 1)}
+    others = [
+        path.name for path in place.iterdir() if path.name not in mine and not path.name.endswith((".work", ".lock"))
+    ]
+    if not place.is_dir() or others:
+        raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
+
+
+def _step(parent: Folder, method: Method, images: Images, place: Path, number: int, judge: Judge) -> Folder:
+    if not isinstance(parent, ModelFolder):
+        raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
+    name = step_name(number, method)
+    final, work = place / name, place / f".{name}.work"
+    settings = _settings(parent, method)
+    if final.exists():
+        if json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"] != settings:
+            raise ModelError(f"{str(final)!r} was made with other settings. Name another folder by --out.")
+        log.info(f"{name} was done before and is kept.")
+        judge.add(name, open_folder(final))
+        return open_folder(final)
+    begun = work / "settings.json"
+    if not begun.exists() or json.loads(begun.read_text(encoding="utf-8")) != settings:
+        shutil.rmtree(work, ignore_errors=True)
+        write_json(begun, settings)
+    log.info(f"{name}:")
+    found = method.apply(parent, images, work)
+    _finish(found, parent, settings, final, judge, name)
+    shutil.rmtree(work)
+    return open_folder(final)
+
+
+def _settings(parent: ModelFolder, method: Method) -> dict[str, Any]:
+    """What a step is done with: another result for any other value."""
+    fields: dict[str, Any] = asdict(cast(Any, method))
+    return json.loads(json.dumps({"parent": parent.spec.fingerprint, "method": fields}))
+
+
+def _finish(found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, name: str) -> None:
+    """Write the step's folder, with its figures on the images that the model was judged on."""
+    another = found.spec.architecture.name != parent.spec.architecture.name  # a student has a recipe of its own
+    home = found.path if another else parent.path
+    with whole_folder(final) as aside:
+        for file in ("recipe.yaml", "splits.json"):
+            if (home / file).exists() and isinstance(found, ModelFolder):
+                shutil.copyfile(home / file, aside / file)
+        written = (
+            _exported(found, parent, final, aside)
+            if isinstance(found, ExportedFolder)
+            else _model(found, parent, aside)
+        )
+        figures = judge.add(name, written, path=final)
+        written.with_figures({**written.spec.figures, "test": figures})
+        write_json(aside / DESCRIPTION, {"settings": settings, "row": judge.newest()})
+
+
+def _model(found: ModelFolder, parent: ModelFolder, aside: Path) -> ModelFolder:
+    shutil.copyfile(found.path / "weights.safetensors", aside / "weights.safetensors")
+    provenance = replace(
+        found.spec.provenance,
+        command=shlex.join(["sightline", *sys.argv[1:]]),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        parent=parent.spec.fingerprint,
+    )
+    return ModelFolder(aside, replace(found.spec, provenance=provenance, figures={}))
+
+
+def _exported(found: ExportedFolder, parent: ModelFolder, final: Path, aside: Path) -> ExportedFolder:
+    for file in found.artefact.files:
+        shutil.copyfile(found.path / file, aside / file)
+    model = os.path.relpath(parent.path.resolve(), final.resolve())
+    return ExportedFolder(aside, found.spec, replace(found.artefact, model=model))
+
+
+def _tidy(place: Path, *, made_before: bool) -> None:
+    """Leave what can be gone on with, and nothing else."""
+    for work in place.glob(".*.work"):
+        if not any(work.rglob("last.pt")):
+            shutil.rmtree(work)
+    if not made_before and not any(path.name != ".lock" for path in place.iterdir()):
+        shutil.rmtree(place)

@@ -1,0 +1,38 @@
+"""Settings of distillation."""
+
+from dataclasses import dataclass
+
+from sightline.errors import RecipeError
+
+TEMPERATURE = 4.0
+WEIGHT = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """A trained model that the network learns from, beside the labels."""
+
+    teacher: str | None = None
+    """A model folder with the same classes, whose probabilities are learned too (Hinton et al., 2015); null: none."""
+    temperature: float = TEMPERATURE
+    """Both networks' logits are divided by it before they are compared: higher shows more of the unlikely classes."""
+    weight: float = WEIGHT
+    """Share of the loss that is the teacher's, 0 to 1; the labels have the rest."""
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise RecipeError(f"distill.temperature must be greater than 0, got {self.temperature}.")
+        if not 0 < self.weight <= 1:
+            raise RecipeError(f"distill.weight must be above 0 and at most 1, got {self.weight}.")
+        if self.teacher is None and (self.temperature, self.weight) != (TEMPERATURE, WEIGHT):
+            raise RecipeError("distill.temperature and distill.weight are of distill.teacher, which is null. Set it.")
+
+    def check_rest(self, *, label_separator: str | None, probe: bool) -> None:
+        """Raise RecipeError where the rest of the recipe contradicts these settings."""
+        if self.teacher is not None and probe:
+            raise RecipeError("finetune.probe fits the labels alone and would ignore distill.teacher. Remove one.")
+        if self.teacher is not None and label_separator is not None:
+            raise RecipeError(
+                "distill.teacher gives one distribution over all classes, and data.label_separator says that an "
+                "image may have several labels. Remove one of them."
+            )

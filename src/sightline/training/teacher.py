@@ -1,0 +1,72 @@
+"""The teacher of a distillation: its logits for the very images that the student trains on.
+
+Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015), https://arxiv.org/abs/1503.02531, section 2:
+the gradient of the softened cross-entropy shrinks with the temperature squared, which multiplies it here too.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sightline.data.phrases import listed
+from sightline.errors import RecipeError
+from sightline.model_folder import ModelFolder
+from sightline.recipe import DistillConfig, Recipe
+
+
+class Teacher:
+    """A trained network that is only asked. No module of the student's: it is not trained, moved or saved with it."""
+
+    def __init__(self, config: DistillConfig, classes: Sequence[str], device: torch.device) -> None:
+        folder = find_teacher(config)
+        strange = [name for name in classes if name not in folder.spec.classes]
+        if strange:
+            raise RecipeError(
+                f"distill.teacher {str(folder.path)!r} doesn't know the data's {listed(strange)}. "
+                "Name a model of the same classes."
+            )
+        self._config = config
+        self._preprocess = folder.spec.preprocess
+        self._columns = torch.tensor([folder.spec.classes.index(name) for name in classes], device=device)
+        self._network = folder.model().to(device)
+
+    def mixed(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
+        """The labels' loss and the teacher's, by their shares.
+
+        `logits` (B, K) are the student's for the augmented `images` (B, 3, H, W), 0 to 255, not normalised.
+        """
+        temperature, weight = self._config.temperature, self._config.weight
+        wanted = (self.logits(images) / temperature).softmax(1)
+        given = (logits.float() / temperature).log_softmax(1)
+        soft = F.kl_div(given, wanted, reduction="batchmean") * temperature**2
+        return (1 - weight) * loss + weight * soft
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, K) in the student's order of the classes; images of another size than the teacher's are resized."""
+        side = self._preprocess.image_size
+        with torch.no_grad():
+            if images.shape[-1] != side:
+                images = F.interpolate(images.float(), (side, side), mode="bilinear", antialias=True)
+            return self._network(self._preprocess.normalize(images)).float()[:, self._columns]
+
+
+def find_teacher(config: DistillConfig) -> ModelFolder:
+    """The teacher's folder. Raises ModelError where there is none, RecipeError for one that can't teach."""
+    assert config.teacher is not None
+    if config.teacher.startswith("timm/"):
+        raise RecipeError(
+            f"distill.teacher {config.teacher!r} has no classes of yours. Train its head on your images first, by "
+            f"`sightline train DATA --set model.name={config.teacher} --set model.pretrained=default`, and name that "
+            "model folder."
+        )
+    folder = ModelFolder.read(config.teacher)
+    if folder.spec.multi_label:
+        raise RecipeError(f"distill.teacher {config.teacher!r} gives several labels an image, which isn't supported.")
+    return folder
+
+
+def teacher_of(recipe: Recipe, classes: Sequence[str], device: torch.device) -> Teacher | None:
+    """The teacher that a recipe names, if it does. Raises like `Teacher`."""
+    return None if recipe.distill.teacher is None else Teacher(recipe.distill, classes, device)

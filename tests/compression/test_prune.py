@@ -1,0 +1,255 @@
+"""Structured pruning: what is cut, how far, and that the folder opens as it was written."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from making import make_folder, make_photos
+from safetensors.torch import load_file
+
+from sightline.compression import compress
+from sightline.compression.prune import Prune
+from sightline.errors import DataError, ModelError, SightlineError
+from sightline.evaluation import evaluate
+from sightline.exporting import export
+from sightline.model_folder import Architecture, ModelFolder
+from sightline.models import create_model
+from sightline.narrowing import Narrowing
+from sightline.pruning.groups import find_groups, narrowed
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.summary import num_macs
+from sightline.training import train
+from sightline.training.task import ClassificationTask
+
+RECIPE = override(
+    Recipe(),
+    [
+        *("model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "data.cache=false"),
+        *("epochs=1", "batch_size=12", "optim.lr=3e-3", "train.checkpoint_minutes=0"),
+    ],
+)
+CUT = Prune(share=0.6, epochs=0)
+Cli = Callable[..., tuple[int, str, str]]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _untimed(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """Starting a process for each row is the bench's affair, and tested there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.compressing.judging.TURN_SECONDS", 0.001)
+        patch.setattr("sightline.measuring.WARM_UP_SECONDS", 0.001)
+        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
+        yield
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    place = tmp_path_factory.mktemp("parent")
+    return train(RECIPE, make_photos(place / "photos"), out=place / "run")
+
+
+@pytest.fixture(scope="module")
+def pruned(parent: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    rows = compress(parent, [CUT], out=tmp_path_factory.mktemp("pruned") / "out")
+    return ModelFolder.read(rows[-1].path)
+
+
+def macs(folder: ModelFolder) -> int:
+    return num_macs(folder.model(), 16)
+
+
+def test_no_more_than_the_share_of_the_macs_is_left_and_channels_are_rounded(
+    parent: ModelFolder, pruned: ModelFolder
+) -> None:
+    assert 0.5 < macs(pruned) / macs(parent) <= 0.6
+    weights = load_file(pruned.path / "weights.safetensors")
+    widths = {tensor.shape[0] for name, tensor in weights.items() if name.endswith("conv1.weight")}
+    assert all(width % 8 == 0 for width in widths)
+
+
+@pytest.mark.slow
+def test_a_fresh_process_gives_the_logits_of_the_pruned_network(pruned: ModelFolder, tmp_path: Path) -> None:
+    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    np.save(tmp_path / "images.npy", images.numpy())
+    script = (
+        "import sys, numpy, torch; from sightline.model_folder import ModelFolder; "
+        "model = ModelFolder.read(sys.argv[1]).model(); "
+        "images = torch.from_numpy(numpy.load(sys.argv[2])); "
+        "numpy.save(sys.argv[3], model(images).detach().numpy())"
+    )
+    places = (str(pruned.path), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy"))
+    subprocess.run([sys.executable, "-c", script, *places], check=True)
+    with torch.no_grad():
+        expected = pruned.model()(images).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-6)
+
+
+def test_the_parent_is_untouched_and_named(parent: ModelFolder, pruned: ModelFolder) -> None:
+    assert ModelFolder.read(parent.path).spec == parent.spec
+    assert pruned.spec.provenance.parent == parent.spec.fingerprint
+    assert pruned.spec.fingerprint != parent.spec.fingerprint
+
+
+def test_evaluating_the_folder_gives_the_figure_it_states(pruned: ModelFolder) -> None:
+    stated = pruned.spec.figures["test"]["accuracy"]["value"]
+    assert evaluate(pruned, device="cpu", num_workers=0).to_json()["accuracy"]["value"] == stated
+    row = json.loads((pruned.path / "compression.json").read_text())["row"]
+    assert row["paired"]["p_value"] <= 1
+
+
+@pytest.mark.slow
+def test_a_pruned_folder_exports_to_onnx_with_parity(pruned: ModelFolder, tmp_path: Path) -> None:
+    assert export(pruned, "onnx", out=tmp_path / "onnx", num_images=12).artefact.parity["disagreements"] == 0
+
+
+@pytest.mark.slow
+def test_a_tuned_run_that_is_killed_ends_with_the_same_weights(parent: ModelFolder, tmp_path: Path) -> None:
+    method = replace(CUT, steps=2, epochs=1)
+    compress(parent, [method], out=tmp_path / "whole")
+    calls = iter(range(100))
+    original = ClassificationTask.training_step
+
+    def killing(*arguments: object) -> object:
+        if next(calls) == 3:
+            raise Killed
+        return original(*arguments)  # pyright: ignore[reportArgumentType]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ClassificationTask, "training_step", killing)
+        compress(parent, [method], out=tmp_path / "killed")
+    assert not (tmp_path / "killed" / "1-prune").exists()
+    compress(parent, [method], out=tmp_path / "killed")
+    whole, resumed = (ModelFolder.read(tmp_path / name / "1-prune") for name in ("whole", "killed"))
+    assert resumed.spec.weights_sha256 == whole.spec.weights_sha256
+    assert not list((tmp_path / "killed").glob(".*.work"))
+
+
+def test_a_step_that_was_done_is_kept_and_other_settings_are_refused(
+    parent: ModelFolder, pruned: ModelFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="sightline"):
+        rows = compress(parent, [CUT], out=pruned.path.parent)
+    assert "1-prune was done before and is kept." in caplog.messages
+    assert rows[-1].path == str(pruned.path)
+    with pytest.raises(ModelError, match="was made with other settings"):
+        compress(parent, [replace(CUT, share=0.7)], out=pruned.path.parent)
+
+
+@pytest.mark.parametrize("importance", ["magnitude", "taylor", "batch_norm"])
+def test_every_importance_reaches_the_target(importance: str, parent: ModelFolder, tmp_path: Path) -> None:
+    compress(parent, [replace(CUT, importance=importance, target="params")], out=tmp_path / "out")
+    kept = sum(tensor.numel() for tensor in ModelFolder.read(tmp_path / "out" / "1-prune").model().parameters())
+    assert kept <= 0.6 * sum(tensor.numel() for tensor in parent.model().parameters())
+
+
+def test_batch_norm_s_scale_chooses_the_channels_that_it_silenced() -> None:
+    from sightline.pruning.importance import score
+
+    torch.manual_seed(0)
+    model = create_model("resnet20", num_classes=3, image_size=16)
+    model.get_parameter("layer1.0.bn1.weight").data[:4] = 0.01
+    groups = [group for group in find_groups(model, 16).groups if group.name == "layer1.0.conv1"]
+    values = score(model, groups, "batch_norm")[groups[0]]
+    assert values.argsort()[:4].sort().values.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *[("resnet20", 16), ("resnet18", 32), ("alexnet", 64)],
+        *[
+            pytest.param(name, size, marks=pytest.mark.slow)
+            for name, size in [
+                *[("vit_ti_16", 32), ("swin_t", 32), ("googlenet", 32), ("efficientnet_b0_cifar", 32)],
+                *[
+                    ("vgg11_bn", 32),
+                    ("zfnet", 64),
+                    ("wide_resnet40_4", 32),
+                    ("densenet_bc_100_12", 32),
+                    ("inception_v3", 96),
+                ],
+            ]
+        ],
+    ],
+)
+def test_a_network_of_every_family_without_half_its_units_is_rebuilt_from_shapes(
+    name: str, size: int, tmp_path: Path
+) -> None:
+    from sightline.compression.prune import _write
+
+    torch.manual_seed(0)
+    made = make_folder(tmp_path / "plain")
+    architecture = Architecture(name=name, num_classes=3, image_size=size)
+    preprocess = replace(made.spec.preprocess, image_size=size, resize=size)
+    model = architecture.build().eval()
+    spec = replace(made.spec, architecture=architecture, preprocess=preprocess)
+    folder = ModelFolder.write(tmp_path / "whole", spec, model.state_dict())
+    groups = find_groups(model, size).groups
+    removed = {group: torch.arange(group.num_units) % 2 == 0 for group in groups}
+    written = ModelFolder.read(_write(folder, model, removed, tmp_path / "cut").path)
+    images = torch.randn(2, 3, size, size)
+    again = written.model()
+    with torch.no_grad():
+        torch.testing.assert_close(again(images), narrowed(model, removed).eval()(images), rtol=0, atol=1e-6)
+        maps = again.feature_maps(images)
+    assert [stage.channels for stage in again.stages] == [feature_map.shape[1] for feature_map in maps]
+    assert num_macs(again, size) < 0.8 * num_macs(model, size)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--prune", "macs=0.01"], r"macs=0.01 can't be reached: with every channel cut that may go, 0\.\d+ of"),
+        (["--prune", "macs=1.5"], "above 0 and below 1, got 1.5"),
+        (["--prune", "mac=0.5"], "Unknown target 'mac'. Did you mean 'macs'?"),
+        (["--prune", "macs"], "such as macs=0.5; got 'macs'"),
+        (["--prune", "macs=0.5", "--importance", "tailor"], "Did you mean 'taylor'?"),
+        (["--prune", "macs=0.5", "--set", "model.name=vgg11"], "would make another network"),
+        ([], "Nothing to do"),
+    ],
+)
+def test_what_can_t_be_done_is_one_sentence_and_leaves_nothing(
+    options: list[str], sentence: str, run_cli: Cli, parent: ModelFolder, tmp_path: Path
+) -> None:
+    code, _, said = run_cli("compress", parent.path, *options, "--out", tmp_path / "out")
+    assert code == 2
+    assert re.search(sentence.replace("(", r"\("), said), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_model_and_missing_images_are_refused(parent: ModelFolder, tmp_path: Path) -> None:
+    export(parent, "torch", out=tmp_path / "exported", num_images=8)
+    with pytest.raises(ModelError, match="holds an exported model, which only predicts"):
+        compress(tmp_path / "exported", [CUT], out=tmp_path / "out")
+    lost = make_folder(tmp_path / "lost")
+    with pytest.raises(SightlineError, match="name the DATA"):
+        compress(lost, [CUT], out=tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError):
+        compress(parent, [CUT], data=tmp_path / "empty", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_norms_over_channels_tie_a_network_together_and_it_is_refused_with_the_reason() -> None:
+    model = create_model("resnet20", num_classes=3, image_size=16, norm="layer")
+    with pytest.raises(ModelError, match="norms over several channels tie them together"):
+        find_groups(model, 16)
+
+
+def test_a_damaged_narrowing_is_refused() -> None:
+    for shapes in ({"nothing.weight": (1,)}, {"conv1.weight": (99, 0, 0, 0)}, {"conv1.weight": (4,)}):
+        architecture = Architecture(name="resnet20", num_classes=3, image_size=16, narrowing=Narrowing(shapes=shapes))
+        with pytest.raises(ModelError, match="The narrowing"):
+            architecture.build()
