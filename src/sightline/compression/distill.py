@@ -1,0 +1,61 @@
+"""Distillation: train a network on a better one's probabilities, which say how alike the classes are.
+
+With `student` a smaller architecture is trained from fresh weights, and the model that is compressed teaches it.
+Without, the model itself is trained on, and `teacher` names who teaches it: after pruning, most often the model before.
+
+Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015), https://arxiv.org/abs/1503.02531.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sightline.compressing.images import Images
+from sightline.compressing.tuning import overridden, tune, tuning_recipe
+from sightline.errors import ModelError
+from sightline.model_folder import ModelFolder
+from sightline.models import find_variant
+from sightline.recipe import DistillConfig, ModelConfig, Recipe
+from sightline.recipe.distill import TEMPERATURE, WEIGHT
+from sightline.recipe.finetune import FineTuneConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Who teaches whom, and how."""
+
+    teacher: str | None = None
+    """A model folder of the same classes; None: the model that is compressed, which needs a student."""
+    student: str | None = None
+    """An architecture to train from fresh weights; None: the model that is compressed."""
+    temperature: float = TEMPERATURE
+    weight: float = WEIGHT
+    """Share of the loss that is the teacher's; the labels have the rest."""
+    epochs: int | None = None
+    """None: those of the model's own recipe for a student, 5 for the model itself."""
+    settings: tuple[str, ...] = ()
+    """Settings of the training."""
+
+    def __post_init__(self) -> None:
+        if self.teacher is None and self.student is None:
+            raise ModelError("distill: name the model folder that teaches, or the architecture of a student.")
+        if self.student is not None:
+            find_variant(self.student)
+        if self.epochs is not None and self.epochs < 1:
+            raise ModelError(f"distill: epochs must be at least 1, got {self.epochs}.")
+
+    def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
+        """The student, trained. Raises what training raises."""
+        return tune(self._recipe(folder, images), images, work / "student")
+
+    def _recipe(self, folder: ModelFolder, images: Images) -> Recipe:
+        """The student's: a fresh one has the model's own recipe, whatever network that was for."""
+        config = DistillConfig(
+            teacher=self.teacher or str(folder.path), temperature=self.temperature, weight=self.weight
+        )
+        if self.student is None:
+            return replace(tuning_recipe(images, folder, self.epochs or 5, self.settings), distill=config)
+        fresh = replace(images.recipe, model=ModelConfig(name=self.student), finetune=FineTuneConfig(), distill=config)
+        return overridden(replace(fresh, epochs=self.epochs or fresh.epochs), self.settings)
+
+
+ENTRY = Distill

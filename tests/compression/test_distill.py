@@ -1,0 +1,131 @@
+"""Distillation: the teacher's part of the loss, its images and classes, and runs that repeat."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from making import make_folder, make_photos
+from torch.nn import functional as F
+
+from sightline.compression import compress
+from sightline.compression.distill import Distill
+from sightline.errors import ModelError, RecipeError
+from sightline.model_folder import ModelFolder
+from sightline.recipe import DistillConfig, Recipe
+from sightline.recipe_text import override
+from sightline.training import resume, train
+from sightline.training.task import ClassificationTask
+from sightline.training.teacher import Teacher
+
+CPU = torch.device("cpu")
+CLASSES = ("blue", "green", "red")
+SETTINGS = [
+    *("model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "data.cache=false"),
+    *("epochs=2", "batch_size=12", "optim.lr=3e-3", "train.checkpoint_minutes=0"),
+]
+
+
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_loss_is_the_labels_and_the_softened_cross_entropy_by_their_shares(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "teacher")
+    teacher = Teacher(DistillConfig(teacher=str(folder.path), temperature=3.0, weight=0.25), CLASSES, CPU)
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        theirs = folder.model()(folder.spec.preprocess.normalize(pixels()))
+    wanted = (theirs / 3).softmax(1)
+    divergence = (wanted * (wanted.log() - F.log_softmax(logits / 3, 1))).sum(1).mean()
+    mixed = teacher.mixed(torch.tensor(0.5), logits, pixels())
+    torch.testing.assert_close(mixed, 0.75 * torch.tensor(0.5) + 0.25 * 9 * divergence, rtol=1e-5, atol=1e-6)
+
+
+def test_the_teacher_s_classes_are_found_by_name(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "teacher")
+    config = DistillConfig(teacher=str(folder.path))
+    straight, turned = (Teacher(config, names, CPU).logits(pixels()) for names in (CLASSES, CLASSES[::-1]))
+    assert torch.equal(straight.flip(1), turned)
+    with pytest.raises(RecipeError, match="doesn't know the data's 'pink'"):
+        Teacher(config, ("blue", "pink"), CPU)
+
+
+def test_images_of_another_size_are_resized_for_the_teacher(tmp_path: Path) -> None:
+    teacher = Teacher(DistillConfig(teacher=str(make_folder(tmp_path / "teacher").path)), CLASSES, CPU)
+    constant = torch.full((2, 3, 24, 24), 90, dtype=torch.uint8)
+    torch.testing.assert_close(teacher.logits(constant), teacher.logits(constant[:, :, :16, :16]), rtol=0, atol=1e-4)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours catches it."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_photos(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.mark.slow
+def test_a_distilled_run_that_is_killed_ends_with_the_same_weights(photos: Path, tmp_path: Path) -> None:
+    teacher = make_folder(tmp_path / "teacher")
+    recipe = override(Recipe(), [*SETTINGS, f"distill.teacher={teacher.path}"])
+    whole = train(recipe, photos, out=tmp_path / "whole", measure=())
+    alone = train(replace(recipe, distill=DistillConfig()), photos, out=tmp_path / "alone", measure=())
+    assert alone.spec.weights_sha256 != whole.spec.weights_sha256
+    calls = iter(range(100))
+    original = ClassificationTask.training_step
+
+    def killing(*arguments: object) -> object:
+        if next(calls) == 3:
+            raise Killed
+        return original(*arguments)  # pyright: ignore[reportArgumentType]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ClassificationTask, "training_step", killing)
+        train(recipe, photos, out=tmp_path / "killed", measure=())
+    assert resume(photos, out=tmp_path / "killed", measure=()).spec.weights_sha256 == whole.spec.weights_sha256
+
+
+@pytest.mark.slow
+def test_a_student_of_another_architecture_becomes_a_folder_that_names_its_teacher_as_parent(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
+    teacher = train(override(Recipe(), [*SETTINGS, "epochs=1"]), photos, out=tmp_path / "teacher")
+    rows = compress(teacher, [Distill(student="resnet20_b", epochs=1)], out=tmp_path / "out")
+    student = ModelFolder.read(rows[-1].path)
+    assert student.spec.architecture.name == "resnet20_b"
+    assert student.spec.provenance.parent == teacher.spec.fingerprint
+    on = compress(student, [Distill(teacher=str(teacher.path), epochs=1)], out=tmp_path / "on")
+    assert ModelFolder.read(on[-1].path).spec.provenance.parent == student.spec.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["distill.temperature=0"], "must be greater than 0"),
+        (["distill.weight=0"], "above 0 and at most 1"),
+        (["distill.weight=0.5"], "distill.teacher, which is null"),
+        (["distill.teacher=x", "data.label_separator=;"], "several labels"),
+        (["distill.teacher=x", "finetune.probe=true", "model.pretrained=y"], "finetune.probe"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings: list[str], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        override(Recipe(), settings)
+
+
+def test_a_teacher_that_can_t_teach_is_found_before_any_image_is_read(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="has no classes of yours"):
+        train(override(Recipe(), [*SETTINGS, "distill.teacher=timm/resnet18"]), tmp_path / "no", out=tmp_path / "run")
+    with pytest.raises(ModelError, match="There is no model folder 'nowhere'"):
+        train(override(Recipe(), [*SETTINGS, "distill.teacher=nowhere"]), tmp_path / "no", out=tmp_path / "run")
+
+
+def test_distilling_needs_someone_who_teaches(tmp_path: Path, run_cli: Callable[..., tuple[int, str, str]]) -> None:
+    with pytest.raises(ModelError, match="name the model folder that teaches"):
+        Distill()
+    code, _, said = run_cli("compress", tmp_path, "--student", "resnet2")
+    assert (code, "Unknown model 'resnet2'" in said) == (2, True)
