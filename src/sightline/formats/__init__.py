@@ -108,6 +108,8 @@ class Format:
     open: "Callable[[Path, str, int | None], Runner]"
     """Open the files in the folder, to compute in that precision, on so many threads of the CPU; None leaves their
     number to the runtime."""
+    also_opens: tuple[str, ...] = ()
+    """Precisions that it opens and that writing doesn't have: int8, which takes images to calibrate on."""
 
 
 @dataclass(frozen=True)
@@ -152,5 +154,11 @@ def find_format(name: str) -> Format:
 def open_exported(folder: "ExportedFolder", *, threads: int | None = None) -> Opened:
     """An exported folder as it answers. Raises ModelError, MissingPackageError."""
     artefact = folder.artefact
-    runner = find_format(artefact.format).open(folder.path, artefact.precision, threads)
+    known = find_format(artefact.format)
+    if artefact.precision not in (*known.tolerances, *known.also_opens):
+        raise ModelError(
+            f"{str(folder.path)!r} was exported in {artefact.precision!r}, which {artefact.format!r} doesn't have. "
+            f"It has: {', '.join(known.tolerances)}."
+        )
+    runner = known.open(folder.path, artefact.precision, threads)
     return Opened(runner, folder.spec.preprocess, artefact.pixels)

@@ -28,6 +28,7 @@ class ExecuTorchRunner:
     def __init__(self, path: Path, threads: int | None) -> None:
         if threads is not None:
             raise ModelError("ExecuTorch's Python runtime chooses its number of threads itself. Leave --threads out.")
+        _check_identifier(path)
         require_torch("Running an ExecuTorch program")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its own, about the libraries that it builds on
@@ -51,6 +52,15 @@ class ExecuTorchRunner:
         with torch.inference_mode():
             answers = self._method.execute([torch.from_numpy(images)])
             return [answer.numpy().copy() for answer in answers]
+
+
+def _check_identifier(path: Path) -> None:
+    """Raise ModelError for a file that doesn't begin as a program does: its runtime ends the process at some."""
+    with path.open("rb") as file:
+        file.seek(4)
+        identifier = file.read(2)
+    if identifier != b"ET":
+        raise ModelError(f"{str(path)!r} can't be opened: it is no ExecuTorch program, or was damaged.")
 
 
 def write(graph: Graph, folder: Path) -> dict[str, Any]:

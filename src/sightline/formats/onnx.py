@@ -24,18 +24,28 @@ MAX_BYTES = 2**31 - 1
 
 
 class OnnxRunner:
-    """A session of ONNX Runtime on the CPU."""
+    """A session of ONNX Runtime on the CPU. Raises ModelError for a file that this version of it can't open."""
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         runtime = require("onnxruntime", extra="onnx", purpose="Running an ONNX model")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as it likes
-        self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except runtime_errors() as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{str(path)!r} can't be opened by ONNX Runtime: {reason}") from error
         self._input: str = self._session.get_inputs()[0].name
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs in the graph's order."""
         return self._session.run(None, {self._input: images})
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: a type for each of its codes, which have no parent of their own."""
+    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="onnx", purpose="Reading an ONNX file")
+    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
 
 def write(graph: Graph, folder: Path) -> dict[str, Any]:
@@ -68,8 +78,8 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
 
 
 def open_onnx(folder: Path, precision: str, threads: int | None) -> OnnxRunner:
-    """Open model.onnx; the precision is float32."""
-    assert precision == "float32"
+    """Open model.onnx; the precision is the graph's own: float32, or int8 of a quantised one."""
+    assert precision in ("float32", "int8")
     return OnnxRunner(folder / FILE, threads)
 
 
@@ -89,4 +99,5 @@ ENTRY = Format(
     tolerances={"float32": FLOAT32},
     write=write,
     open=open_onnx,
+    also_opens=("int8",),
 )

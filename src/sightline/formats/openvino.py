@@ -19,19 +19,23 @@ from sightline.formats import BF16, FLOAT32, Format, Graph
 
 FILE = "model.xml"
 """Beside it lies model.bin, the weights."""
-HINTS = {"float32": "f32", "bf16": "bf16"}
+HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is left in float of a graph that was quantised to int8 computes in float32."""
 
 
 class OpenVinoRunner:
-    """A model compiled for the CPU."""
+    """A model compiled for the CPU. Raises ModelError for a file that this version of OpenVINO can't open."""
 
     def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
         openvino = require("openvino", extra="openvino", purpose="Running an OpenVINO model")
         core = openvino.Core()
-        model = core.read_model(str(path))
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
         hints |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
-        self._compiled = core.compile_model(model, "CPU", hints)
+        try:
+            self._compiled = core.compile_model(core.read_model(str(path)), "CPU", hints)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]  # the first ones name lines of its own source
+            raise ModelError(f"{str(path)!r} can't be opened by OpenVINO: {reason}") from error
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs in the graph's order."""
@@ -67,4 +71,5 @@ ENTRY = Format(
     tolerances={"float32": FLOAT32, "bf16": BF16},
     write=write,
     open=lambda folder, precision, threads: OpenVinoRunner(folder / FILE, precision, threads),
+    also_opens=("int8",),
 )

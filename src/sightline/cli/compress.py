@@ -1,0 +1,142 @@
+"""`sightline compress`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sightline.cli.saying import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sightline.compressing.judging import Row
+
+_COLUMNS = ("accuracy", "change", "on disk", "parameters", "MACs", "one image", "times as fast")
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(help="A model folder.")],
+    data: Annotated[
+        str | None, typer.Argument(help="Images to tune and calibrate on; the model's own if left out.")
+    ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(help="The share to keep of macs, params or latency, such as macs=0.5.", metavar="TARGET=SHARE"),
+    ] = "",
+    importance: Annotated[
+        str, typer.Option(help="Of a channel: magnitude, group_norm, taylor or batch_norm.")
+    ] = "group_norm",
+    ranking: Annotated[str, typer.Option(help="global, or layer: the same share of each.")] = "global",
+    round_to: Annotated[int, typer.Option(help="Channels that stay are a multiple of it.")] = 8,
+    steps: Annotated[int, typer.Option(help="Cuts, with training after each.")] = 1,
+    epochs: Annotated[int, typer.Option(help="Of training after each cut; 0 trains nothing.")] = 5,
+    distill: Annotated[
+        str, typer.Option(help="Train on the probabilities of this model folder, too.", metavar="TEACHER")
+    ] = "",
+    student: Annotated[
+        str, typer.Option(help="Train this architecture afresh, with MODEL as its teacher unless --distill names one.")
+    ] = "",
+    temperature: Annotated[float, typer.Option(help="Of --distill: what logits are divided by.")] = 4.0,
+    weight: Annotated[float, typer.Option(help="Of --distill: the teacher's share of the loss.")] = 0.9,
+    distill_epochs: Annotated[
+        int | None, typer.Option(help="Of --distill; for a student those of MODEL's recipe if left out, else 5.")
+    ] = None,
+    quantize: Annotated[
+        str, typer.Option(help="Compute in whole numbers: int8, calibrated on training images.", metavar="int8")
+    ] = "",
+    engine: Annotated[str, typer.Option(help="Of --quantize: openvino or onnx.")] = "openvino",
+    max_drop: Annotated[
+        float | None, typer.Option(help="Of --quantize: points of validation accuracy that may be lost.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting of the training, such as optim.lr=0.01.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for the steps' folders; MODEL-compressed if left out.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where accuracy is measured: auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Make a model smaller, and show what each step cost: the same command goes on where one was interrupted."""
+    from sightline.compression import Method
+    from sightline.compression import compress as run
+    from sightline.compression.distill import Distill
+    from sightline.compression.prune import Prune
+    from sightline.compression.quantize import Quantize
+    from sightline.errors import SightlineError
+
+    say()
+    methods: list[Method] = []
+    if prune:
+        target, share = _target(prune)
+        methods.append(
+            Prune(
+                target=target,  # pyright: ignore[reportArgumentType]  # checked there
+                share=share,
+                importance=importance,  # pyright: ignore[reportArgumentType]
+                ranking=ranking,  # pyright: ignore[reportArgumentType]
+                round_to=round_to,
+                steps=steps,
+                epochs=epochs,
+                settings=tuple(settings or ()),
+            )
+        )
+    if distill or student:
+        methods.append(
+            Distill(
+                teacher=distill or None,
+                student=student or None,
+                temperature=temperature,
+                weight=weight,
+                epochs=distill_epochs,
+                settings=tuple(settings or ()),
+            )
+        )
+    if quantize:
+        if quantize != "int8":
+            raise SightlineError(f"--quantize takes int8, got {quantize!r}.")
+        methods.append(Quantize(engine=engine, max_drop=max_drop))  # pyright: ignore[reportArgumentType]
+    _print(run(model, methods, data=data, out=out, device=device))
+
+
+def _target(text: str) -> tuple[str, float]:
+    from sightline.errors import SightlineError
+
+    name, _, share = text.partition("=")
+    try:
+        return name.strip(), float(share)
+    except ValueError as error:
+        raise SightlineError(
+            f"--prune takes a target and the share to keep, such as macs=0.5; got {text!r}."
+        ) from error
+
+
+def _print(rows: "Sequence[Row]") -> None:
+    table = [("", *_COLUMNS), *(_cells(row, rows[0]) for row in rows)]
+    widths = [max(len(cells[place]) for cells in table) for place in range(len(table[0]))]
+    for first, *cells in table:
+        aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
+        print("  ".join((first.ljust(widths[0]), *aligned)).rstrip())
+    print(f"Accuracy on {rows[0].num_images:,} test images; the change is against the first row, on the same images.")
+    print("Times are medians for one image on this machine, side by side.")
+    for row in rows:
+        if row.seconds and row.same_engine_seconds:
+            ratio = row.same_engine_seconds / row.seconds
+            print(f"{row.name}: {ratio:.2f} times as fast as the first model in float32 by {row.engine}, too.")
+        if row.reason is not None:
+            print(f"not timed: {row.name}: {row.reason}")
+    print(f"model   {rows[-1].path}")
+
+
+def _cells(row: "Row", first: "Row") -> tuple[str, ...]:
+    ratio = first.seconds / row.seconds if first.seconds and row.seconds else None
+    return (
+        row.name,
+        str(row.accuracy),
+        "" if row.paired is None else str(row.paired),
+        f"{row.size / 1e6:,.2f} MB",
+        f"{row.params:,}",
+        f"{row.macs / 1e6:,.1f} million",
+        "-" if row.seconds is None else f"{row.seconds * 1e3:.3g} ms ({row.engine})",
+        "-" if ratio is None else f"{ratio:.2f}",
+    )

@@ -1,0 +1,160 @@
+"""Post-training int8: an exported model that computes in whole numbers, calibrated on the model's training images.
+
+Activations' ranges come from a sample in which every class has its share, prepared as in evaluation. int8 moves every
+logit, so the result is held to its accuracy on the validation split, by a paired test, and not to the logits.
+"""
+
+import logging
+import shlex
+import sys
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sightline.compressing.images import Images
+from sightline.compressing.judging import answers_right, right
+from sightline.data.loader import Pixels
+from sightline.data.phrases import counted
+from sightline.errors import ModelError, unknown_name
+from sightline.evaluation.paired import compare_paired
+from sightline.exported_folder import Artefact, ExportedFolder
+from sightline.exporting.comparing import Images as Compared
+from sightline.exporting.comparing import answers
+from sightline.exporting.graph import build_graph
+from sightline.exporting.parity import measure
+from sightline.files import whole_folder
+from sightline.formats import Tolerance, find_format, open_exported
+from sightline.model_folder import ModelFolder, sha256
+from sightline.models import Classifier
+from sightline.quantization import Bound, Request
+
+log = logging.getLogger("sightline")
+
+Engine = Literal["openvino", "onnx"]
+
+INT8 = Tolerance(max_difference=1e6, mean_difference=1e6, min_agreement=0.0, max_probability_difference=1.0)
+"""Logits are shown and held to nothing: `max_drop` holds the accuracy."""
+
+COMPARED = 256
+"""Images whose logits are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize:
+    """By which engine, and how much accuracy may go."""
+
+    engine: Engine = "openvino"
+    """openvino, by NNCF; or onnx, by ONNX Runtime."""
+    max_drop: float | None = None
+    """Points of accuracy on the validation split that may be lost; more is an error, which openvino first tries to
+    avoid by putting layers back to float32. None: no bound."""
+    num_images: int = 300
+    """Training images to calibrate on, at most."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in get_args(Engine):
+            raise ModelError(
+                unknown_name("engine", self.engine, get_args(Engine), listing="`sightline compress --help`")
+            )
+        if self.max_drop is not None and not 0 < self.max_drop <= 100:
+            raise ModelError(
+                f"quantize: max_drop is in points of accuracy, above 0 and at most 100, got {self.max_drop:g}."
+            )
+        if self.num_images < 1:
+            raise ModelError(f"quantize: num_images must be at least 1, got {self.num_images}.")
+
+    def apply(self, folder: ModelFolder, images: Images, work: Path) -> ExportedFolder:
+        """The exported model. Raises ModelError where more accuracy is lost than may be, MissingPackageError."""
+        form = find_format(self.engine)
+        source = work / "float32"
+        with whole_folder(source) as aside:
+            form.write(build_graph(folder, pixels=False, precision="int8"), aside)
+        with whole_folder(work / "int8") as aside:
+            details = self._quantise(folder, images, source, aside)
+            exported = self._described(folder, aside, details)
+            self._hold(folder, exported, images)
+            exported = _compared(folder, exported, images)
+            exported.write()
+        return ExportedFolder.read(work / "int8")
+
+    def _quantise(self, folder: ModelFolder, images: Images, source: Path, target: Path) -> dict[str, Any]:
+        places = images.sample(self.num_images)
+        model = folder.model()
+        request = Request(source, target, _normalised(folder, images, places), _has_attention(model))
+        log.info(f"Calibrating on {counted(len(places), 'training image')}, prepared as in evaluation.")
+        if self.engine == "onnx":
+            from sightline.quantization import onnx
+
+            return onnx.quantize(request)
+        from sightline.quantization import openvino
+
+        details = openvino.quantize(request, self._bound(folder, images))
+        if details["float_layers"]:
+            log.info(f"In float32: {', '.join(details['float_layers'])}.")
+        return details
+
+    def _bound(self, folder: ModelFolder, images: Images) -> Bound | None:
+        if self.max_drop is None:
+            return None
+        places = images.places("val")
+        truth = images.table.numbered(folder.spec.classes)[places]
+
+        def accuracy(logits: NDArray[Any]) -> float:
+            return float(right(folder.spec, logits, truth).mean())
+
+        return Bound(self.max_drop / 100, _normalised(folder, images, places), accuracy)
+
+    def _hold(self, folder: ModelFolder, exported: ExportedFolder, images: Images) -> None:
+        """Raise ModelError where the validation split's accuracy fell too far."""
+        before, after = (answers_right(one, images, "val", "cpu")[0] for one in (folder, exported))
+        found = compare_paired(before, after)
+        log.info(f"On the {counted(len(before), 'validation image')}: {found}.")
+        if self.max_drop is not None and -found.difference * 100 > self.max_drop:
+            raise ModelError(
+                f"int8 changed the accuracy on the validation split by {found}, where {self.max_drop:g} may be lost. "
+                "Allow more by --max-drop, or train longer before."
+            )
+
+    def _described(self, folder: ModelFolder, place: Path, details: dict[str, Any]) -> ExportedFolder:
+        modules = ("onnxruntime",) if self.engine == "onnx" else ("openvino", "nncf")
+        artefact = Artefact(
+            format=self.engine,
+            precision="int8",
+            pixels=False,
+            files={file.name: sha256(file) for file in sorted(place.iterdir())},
+            details=details,
+            parent=folder.spec.fingerprint,
+            command=shlex.join(["sightline", *sys.argv[1:]]),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            versions={name: version(name) for name in ("sightline", "torch", *modules)},
+            parity={},
+        )
+        exported = ExportedFolder(place, replace(folder.spec, figures={}), artefact)
+        exported.write()
+        return exported
+
+
+def _compared(folder: ModelFolder, exported: ExportedFolder, images: Images) -> ExportedFolder:
+    places = images.places("val")[:: max(1, -(-len(images.places("val")) // COMPARED))]
+    said = f"{counted(len(places), 'image')} in the validation split"
+    found = answers(folder, open_exported(exported), Compared(images.table, places, said))
+    parity = asdict(measure(found, images=said, tolerance=INT8))
+    return replace(exported, artefact=replace(exported.artefact, parity=parity))
+
+
+def _normalised(folder: ModelFolder, images: Images, places: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+    preprocess = folder.spec.preprocess
+    pixels = Pixels(images.table, preprocess, canvas=False)
+    return [preprocess.normalize_array(pixels.batch(places[[row]]).numpy()) for row in range(len(places))]
+
+
+def _has_attention(model: Classifier) -> bool:
+    return any(hasattr(module, "num_heads") for module in model.modules())
+
+
+ENTRY = Quantize

@@ -1,0 +1,35 @@
+"""Post-training quantisation: one file an engine, each with `quantize` from a float32 network's files to int8 ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be quantised, with what."""
+
+    source: Path
+    """The folder with the float32 network in the engine's format."""
+    target: Path
+    """The folder for the int8 one."""
+    calibration: list[NDArray[np.float32]]
+    """Training images, normalised as in evaluation, each (1, 3, H, W): activations' ranges are taken from them."""
+    transformer: bool
+    """Whether it has attention, whose ranges want other treatment."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How much accuracy may go."""
+
+    max_drop: float
+    """Share of the images, 0 to 1."""
+    images: list[NDArray[np.float32]]
+    """Validation images, normalised, each (1, 3, H, W)."""
+    accuracy: Callable[[NDArray[Any]], float]
+    """Of logits (N, K) for these images, in their order."""

@@ -1,0 +1,72 @@
+"""int8 for OpenVINO, by NNCF; with a bound on the loss it puts the layers that cost most back to float32."""
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from sightline.deps import require
+from sightline.formats.openvino import FILE
+from sightline.quantization import Bound, Request
+
+
+def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
+    """Write model.xml and model.bin in int8; what was done is returned. Raises MissingPackageError."""
+    openvino = require("openvino", extra="openvino", purpose="Quantising for OpenVINO")
+    nncf = require("nncf", extra="compress", purpose="Quantising for OpenVINO")
+    model = openvino.Core().read_model(str(request.source / FILE))
+    settings: dict[str, Any] = {
+        "preset": nncf.QuantizationPreset.MIXED,
+        "subset_size": len(request.calibration),
+        "model_type": nncf.ModelType.TRANSFORMER if request.transformer else None,
+    }
+    dataset = nncf.Dataset(request.calibration)
+    with _quietly():
+        if bound is None:
+            written = nncf.quantize(model, dataset, **settings)
+        else:
+            written = nncf.quantize_with_accuracy_control(
+                model,
+                dataset,
+                nncf.Dataset(bound.images),
+                lambda compiled, images: (_accuracy(compiled, images, bound), None),
+                max_drop=bound.max_drop,
+                drop_type=nncf.DropType.ABSOLUTE,
+                **settings,
+            )
+    openvino.save_model(written, str(request.target / FILE), compress_to_fp16=False)
+    return {
+        "quantiser": "NNCF",
+        "calibration_images": len(request.calibration),
+        "float_layers": _float_layers(written),
+    }
+
+
+def _accuracy(compiled: Any, images: Any, bound: Bound) -> float:
+    logits = np.concatenate([np.array(compiled([image])[compiled.outputs[0]]) for image in images])
+    return bound.accuracy(logits)
+
+
+def _float_layers(model: Any) -> list[str]:
+    """Layers with weights that compute in float32: no FakeQuantize makes their input."""
+    layers = [node for node in model.get_ordered_ops() if node.get_type_name() in _WEIGHTED]
+    return [
+        node.get_friendly_name() for node in layers if node.input_value(0).get_node().get_type_name() != "FakeQuantize"
+    ]
+
+
+_WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
+
+
+@contextmanager
+def _quietly() -> Generator[None]:
+    """NNCF's own account of its work stays out of the user's terminal."""
+    logger = logging.getLogger("nncf")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
