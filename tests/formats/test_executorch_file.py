@@ -1,6 +1,7 @@
 """ExecuTorch: the planned batch is no bound to callers, and the file tells what it is."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from filled import CLASSES, Exports, marks
 from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
 from sightline.formats import open_exported
+from sightline.formats.executorch import ExecuTorchRunner
 from sightline.model_folder import ModelFolder
 from sightline.prediction import Predictor
 
@@ -40,3 +42,10 @@ def test_constant_methods_name_the_classes_and_the_parent(folder: ExportedFolder
 def test_a_number_of_threads_is_refused(folder: ExportedFolder) -> None:
     with pytest.raises(ModelError, match="Leave --threads out"):
         open_exported(folder, threads=1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no program at all"])
+def test_what_is_no_program_is_refused_before_its_runtime_ends_the_process(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.pte").write_bytes(content)
+    with pytest.raises(ModelError, match="it is no ExecuTorch program, or was damaged"):
+        ExecuTorchRunner(tmp_path / "model.pte", None)

@@ -1,14 +1,20 @@
 """ONNX: what the file says of itself to those who have only it."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from filled import CLASSES, Exports
+from foreign_network import make_foreign
 
+from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
+from sightline.formats import open_exported
+from sightline.formats.onnx import OnnxRunner
 
 pytestmark = pytest.mark.xdist_group("formats")
 
@@ -51,3 +57,21 @@ def test_all_weights_are_in_the_one_file(folder: ExportedFolder) -> None:
     assert list(folder.artefact.files) == ["model.onnx"]
     assert (folder.path / "model.onnx").stat().st_size > 4 * 260_000
     assert folder.artefact.details == {"opset": 20, "input": "pixels", "outputs": ["probabilities", "logits"]}
+
+
+def test_a_file_that_the_runtime_can_t_open_is_one_line(tmp_path: Path) -> None:
+    future = make_foreign(tmp_path / "future.onnx")
+    model = onnx.load(str(future))
+    model.opset_import[0].version = 99
+    onnx.save(model, str(future))
+    (tmp_path / "cut.onnx").write_bytes(future.read_bytes()[:50])
+    for path in (future, tmp_path / "cut.onnx", tmp_path / "nowhere.onnx"):
+        with pytest.raises(ModelError, match="can't be opened by ONNX Runtime: .+") as error:
+            OnnxRunner(path)
+        assert "\n" not in str(error.value)
+
+
+def test_a_precision_that_the_format_lacks_is_refused(folder: ExportedFolder) -> None:
+    strange = replace(folder, artefact=replace(folder.artefact, precision="int3"))
+    with pytest.raises(ModelError, match="was exported in 'int3', which 'onnx' doesn't have"):
+        open_exported(strange)

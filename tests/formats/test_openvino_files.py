@@ -2,14 +2,17 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import openvino
 import pytest
 from filled import CLASSES, Exports
 
+from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
 from sightline.formats import open_exported
+from sightline.formats.openvino import OpenVinoRunner
 
 pytestmark = pytest.mark.xdist_group("formats")
 
@@ -58,3 +61,15 @@ def test_answers_do_not_change_when_the_batch_is_computed_again(folder: Exported
     first = opened(pixels).logits
     opened(pixels[::-1].copy())
     assert np.array_equal(first, opened(pixels).logits)  # the runtime's own memory is not handed out
+
+
+@pytest.mark.parametrize("name", ["model.xml", "model.bin"])
+def test_a_file_cut_short_is_one_line_even_where_its_hash_was_not_looked_at(
+    name: str, folder: ExportedFolder, tmp_path: Path
+) -> None:
+    for file in folder.artefact.files:
+        content = (folder.path / file).read_bytes()
+        (tmp_path / file).write_bytes(content[: len(content) // 2] if file == name else content)
+    with pytest.raises(ModelError, match="can't be opened by OpenVINO: .+") as error:
+        OpenVinoRunner(tmp_path / "model.xml", "float32")
+    assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from sightline.deps import require
 from sightline.engines import Settings, find_engine
 from sightline.errors import ModelError, SightlineError
 from sightline.formats import Runner
-from sightline.formats.onnx import OnnxRunner
+from sightline.formats.onnx import OnnxRunner, runtime_errors
 from sightline.formats.openvino import OpenVinoRunner
 
 ENGINES = ("onnx", "openvino")
@@ -51,7 +51,7 @@ def stated_input(path: str | Path) -> StatedInput:
         raise ModelError(f"There is no file {str(path)!r}.")
     try:
         inputs = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).get_inputs()
-    except _failures() as error:
+    except runtime_errors() as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"{str(path)!r} can't be opened by ONNX Runtime: {reason}") from error
     if len(inputs) != 1:
@@ -76,9 +76,3 @@ def open_foreign(
     else:
         runner = OpenVinoRunner(Path(path), settings.precision, settings.threads)
     return runner.run, images
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises: a type for each of its codes, which have no parent of their own."""
-    state = require("onnxruntime.capi.onnxruntime_pybind11_state", extra="onnx", purpose="Reading an ONNX file")
-    return tuple(kind for kind in vars(state).values() if isinstance(kind, type) and issubclass(kind, Exception))
