@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import sightline
 from sightline.adopting import MEASURED, StatedPreprocess
 from sightline.adopting.class_names import read_classes
-from sightline.errors import ModelError
+from sightline.errors import ModelError, RecipeError
 from sightline.exported_folder import ExportedFolder
 from sightline.model_folder import ModelFolder
 from sightline.models import create_model
@@ -240,6 +240,7 @@ def test_names_are_read_from_lines_and_from_json(name: str, text: str, tmp_path:
         ("a.json", "3", "it holds a int"),
         ("a.json", '{"0": "cat", "2": "dog"}', "not 0, 1, 2"),
         ("a.json", '["cat"', "is no list of names"),
+        ("a.json", "[" * 100_000, "is no list of names"),
     ],
 )
 def test_names_that_are_no_names_are_refused(name: str, text: str, sentence: str, tmp_path: Path) -> None:
@@ -247,6 +248,45 @@ def test_names_that_are_no_names_are_refused(name: str, text: str, sentence: str
     with pytest.raises(ModelError, match=sentence) as error:
         read_classes(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def _later_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def _unknown_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[1].domain = "com.theirs"
+    model.opset_import.append(onnx.helper.make_opsetid("com.theirs", 1))
+
+
+@pytest.mark.parametrize("change", [_later_opset, _unknown_operator])
+def test_a_network_that_onnx_runtime_can_t_open_is_refused(
+    change: Callable[[onnx.ModelProto], None], tmp_path: Path
+) -> None:
+    _refused(changed_onnx(tmp_path / "theirs.onnx", change), NAMES, "can't be opened by ONNX Runtime", tmp_path)
+
+
+def test_images_that_memory_can_t_hold_are_refused(tmp_path: Path) -> None:
+    file = make_foreign(tmp_path / "theirs.onnx", shape=("n", 3, "h", "w"))
+    with pytest.raises(ModelError, match="no memory for 7 images of 10000000 pixels"):
+        sightline.adopt(file, NAMES, out=tmp_path / "ours", preprocess=StatedPreprocess(image_size=10_000_000))
+    assert not (tmp_path / "ours").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [
+        ("mean", (123.0, 117.0, 104.0), "Divide what is meant for pixels up to 255 by 255"),
+        ("mean", (float("nan"), 0.0, 0.0), "mean is of pixels from 0 to 1, got (nan"),
+        ("std", (float("nan"), 1.0, 1.0), "Every std must be a number greater than 0"),
+    ],
+)
+def test_a_mean_or_std_on_another_scale_is_refused(
+    name: str, values: tuple[float, float, float], sentence: str
+) -> None:
+    with pytest.raises(RecipeError) as error:
+        StatedPreprocess(**{name: values})  # type: ignore[arg-type]
+    assert sentence in str(error.value)
 
 
 def _refused(file: Path, names: tuple[str, ...], sentence: str, place: Path, model: str | None = None) -> None:

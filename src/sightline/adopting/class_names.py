@@ -41,7 +41,7 @@ def _from_file(path: Path) -> list[str]:
         return text.rstrip().splitlines() if text.strip() else []
     try:
         return _from_json(json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is no list of names, nor numbers from 0 with their names: {error}.") from error
 
 

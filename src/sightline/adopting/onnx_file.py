@@ -63,8 +63,13 @@ class FoundOnnx:
         Raises ModelError when it can't be run, or an image's answer depends on its batch.
         """
         side = preprocess.image_size
-        pixels = np.random.default_rng(0).integers(0, 256, (max(BATCH_SIZES), 3, side, side), dtype=np.uint8)
-        images = preprocess.normalize_array(pixels)
+        try:
+            pixels = np.random.default_rng(0).integers(0, 256, (max(BATCH_SIZES), 3, side, side), dtype=np.uint8)
+            images = preprocess.normalize_array(pixels)
+        except MemoryError as error:
+            raise ModelError(
+                f"There is no memory for {max(BATCH_SIZES)} images of {side} pixels. Lower --image-size."
+            ) from error
         try:
             runner = OnnxRunner(self.path)
             rows = {size: runner.run(images[:size])[0] for size in BATCH_SIZES}

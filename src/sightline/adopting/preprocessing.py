@@ -1,10 +1,11 @@
 """How images were prepared for a network that comes from elsewhere: what is stated, and what has to be assumed."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sightline import pretrained
-from sightline.errors import MissingPackageError, ModelError
+from sightline.errors import MissingPackageError, ModelError, RecipeError
 from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 
 CENTRE = 0.875
@@ -24,6 +25,14 @@ class StatedPreprocess:
     mean: tuple[float, float, float] | None = None
     """On the scale 0 to 1. A network that normalises inside takes 0 here, and 1 for the std; or 1/255 for pixels."""
     std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.mean is not None and not all(0 <= value <= 1 for value in self.mean):
+            raise RecipeError(
+                f"mean is of pixels from 0 to 1, got {self.mean}. Divide what is meant for pixels up to 255 by 255."
+            )
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
+            raise RecipeError(f"Every std must be a number greater than 0, got {self.std}.")
 
     def settle(
         self, model: str | None, *, known: Preprocess | None = None, image_size: int | None = None
