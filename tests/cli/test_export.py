@@ -84,6 +84,21 @@ def test_a_missing_package_is_named_with_its_install_command(
     assert 'pip install "sightline[train,onnx]"' in err
 
 
+def _unconvertible(_graph: Graph, _folder: Path) -> dict[str, Any]:
+    raise AssertionError("the conversion began")
+
+
+def test_images_are_found_before_the_conversion_and_hold_no_export(
+    model: ModelFolder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
+) -> None:
+    _substitute(monkeypatch, _unconvertible)
+    code, _, err = run_cli("export", model.path, "torch", "--data", tmp_path / "nowhere")
+    assert (code, "nowhere" in err) == (2, True)
+    code, _, err = run_cli("export", model.path, "torch", "--data", photos, "--out", photos / "export")
+    assert code == 2
+    assert "lies inside the images' own folder" in err
+
+
 def _substitute(monkeypatch: pytest.MonkeyPatch, write: Callable[[Graph, Path], dict[str, Any]]) -> None:
     broken: Format = replace(ENTRY, write=write)
     monkeypatch.setattr(catalog, "entry", lambda *_: broken)

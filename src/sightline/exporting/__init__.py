@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.data.outside import check_outside
 from sightline.deps import require, require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
@@ -21,6 +22,7 @@ from sightline.formats import Format, find_format, open_exported
 from sightline.model_folder import ModelFolder, sha256
 
 if TYPE_CHECKING:
+    from sightline.exporting.comparing import Images
     from sightline.exporting.parity import Parity
 
 NUM_IMAGES = 256
@@ -51,9 +53,12 @@ def export(
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     path = Path(out) if out is not None else _default_path(folder.path, form, pixels=pixels, precision=precision)
     _check_free(path)
+    if data is not None:
+        check_outside(path, data)
+    images = _images(folder, data, num_images)  # before the conversion, which may take minutes
     with whole_folder(path) as aside:
         exported = _write(folder, form, chosen, aside, pixels=pixels, precision=precision)
-        parity = _compare(folder, exported, chosen, data, num_images)
+        parity = _compare(folder, exported, chosen, images)
         if parity.failures:
             raise ModelError(
                 f"The export to {form} in {precision} was discarded, since it doesn't give the model's answers: "
@@ -115,13 +120,16 @@ def _write(
     return ExportedFolder(path, folder.spec, artefact)
 
 
-def _compare(
-    folder: ModelFolder, exported: ExportedFolder, chosen: Format, data: str | Path | None, num_images: int
-) -> "Parity":
-    from sightline.exporting.comparing import answers, choose_images
+def _images(folder: ModelFolder, data: str | Path | None, num_images: int) -> "Images":
+    from sightline.exporting.comparing import choose_images
+
+    return choose_images(folder, data, num_images)
+
+
+def _compare(folder: ModelFolder, exported: ExportedFolder, chosen: Format, images: "Images") -> "Parity":
+    from sightline.exporting.comparing import answers
     from sightline.exporting.parity import measure
 
-    images = choose_images(folder, data, num_images)
     tolerance = chosen.tolerances[exported.artefact.precision]
     return measure(answers(folder, open_exported(exported), images), images=images.said, tolerance=tolerance)
 
