@@ -47,6 +47,19 @@ def test_an_out_folder_inside_the_images_is_refused(photos: Path) -> None:
     assert not (photos / "tuned").exists()
 
 
+def test_a_journal_that_is_none_is_one_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "trials.db").write_bytes(b"no journal at all" * 100)
+    with pytest.raises(SightlineError, match="trials.db' can't be opened: .+ Choose another --out.") as error:
+        tune(search(), photos, out=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_can_t_be_made_is_one_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SightlineError, match="Could not write .+file"):
+        tune(search(), photos, out=tmp_path / "file" / "search")
+
+
 @pytest.mark.slow
 def test_the_best_trial_becomes_a_recipe_and_a_longer_search_goes_on(photos: Path, tmp_path: Path) -> None:
     first = tune(search(2), photos, out=tmp_path / "t", confirm=0)
@@ -57,8 +70,11 @@ def test_the_best_trial_becomes_a_recipe_and_a_longer_search_goes_on(photos: Pat
     assert again.best is not None
     best = from_yaml((tmp_path / "t" / "best.yaml").read_text())
     assert best == override(RECIPE, again.best.settings)
-    with pytest.raises(SightlineError, match="another recipe or another space"):
+    with pytest.raises(SightlineError, match="holds a search with another space. Choose"):
         tune(Search(recipe=RECIPE, space=space_of(["optim.lr=1e-3..1"], RECIPE)), photos, out=tmp_path / "t")
+    next((photos / "red").iterdir()).unlink()
+    with pytest.raises(SightlineError, match="holds a search with other images. Choose"):
+        tune(search(4), photos, out=tmp_path / "t")
 
 
 @pytest.mark.slow

@@ -119,8 +119,15 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
     folder = Path(out)
     check_outside(folder, data)
     check_space(search.space, search.recipe)
-    _check_data(search.recipe, data)
-    told = to_yaml(search.recipe)
+    told = {
+        "recipe": to_yaml(search.recipe),
+        "space": [dimension.text for dimension in search.space],
+        "images": prepare(data, search.recipe.data, search.recipe.seed).fingerprint,
+    }
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SightlineError(f"Could not write {str(folder)!r}: {error.strerror or error}.") from error
     search = replace(search, recipe=resolved(search.recipe))  # once, before anything competes for the cores
     trials = _Trials(search, folder, str(data), told=told)
     with sigterm_stops(), Pool(data, side_by_side=side_by_side) as pool:
@@ -158,23 +165,16 @@ def _run(search: Search, trials: "_Trials", pool: Pool) -> None:
 class _Trials:
     """The trials in Optuna's storage, and the runs that belong to them."""
 
-    def __init__(self, search: Search, folder: Path, data: str, *, told: str) -> None:
-        """`told` is the recipe as the user gave it, by which the folder's search is known."""
+    def __init__(self, search: Search, folder: Path, data: str, *, told: dict[str, Any]) -> None:
+        """`told` is the recipe as the user gave it, the space and the images, by which the folder's search is known."""
         self._optuna: Any = deps.require("optuna", extra="tune", purpose="Searching settings")
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         self._search, self._folder, self._data = search, folder, data
         self._mine: dict[Job, tuple[Any, TextIO]] = {}
         self._reported: dict[Job, int] = {}
         self._pruned: set[Job] = set()
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
         with self._asking():
-            self._study: Any = self._optuna.create_study(
-                storage=f"sqlite:///{(folder / 'trials.db').absolute()}",
-                study_name=_NAME,
-                direction="maximize",
-                pruner=self._pruner(),
-                load_if_exists=True,
-            )
+            self._study: Any = self._opened(folder / "trials.db")
             self._check_same(told)
 
     def next(self, *, may_begin: bool) -> Job | None:
@@ -302,6 +302,20 @@ class _Trials:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
 
+    def _opened(self, file: Path) -> Any:
+        sqlalchemy: Any = deps.require("sqlalchemy.exc", extra="tune", purpose="Searching settings")
+        try:
+            return self._optuna.create_study(
+                storage=f"sqlite:///{file.absolute()}",
+                study_name=_NAME,
+                direction="maximize",
+                pruner=self._pruner(),
+                load_if_exists=True,
+            )
+        except (sqlalchemy.SQLAlchemyError, self._optuna.exceptions.OptunaError, RuntimeError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise SightlineError(f"{str(file)!r} can't be opened: {reason}. Choose another --out.") from error
+
     def _sampler(self, number: int) -> Any:
         # A seed for each trial: a resumed search proposes what it would have, and two processes never the same.
         seed = key(self._search.recipe.seed, number, "sampler") % 2**32
@@ -315,16 +329,19 @@ class _Trials:
         first = max(1, self._search.recipe.epochs // 9)  # then a third and the whole of a run
         return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
 
-    def _check_same(self, recipe: str) -> None:
+    def _check_same(self, told: dict[str, Any]) -> None:
         """Raise SightlineError when the folder's trials are those of another search."""
-        told = {"recipe": recipe, "space": [each.text for each in self._search.space]}
         known = {name: self._study.user_attrs.get(name) for name in told}
         if not self._study.get_trials(deepcopy=False) or known["recipe"] is None:
             for name, value in told.items():
                 self._study.set_user_attr(name, value)
-        elif known != told:
+            return
+        other = [
+            f"another {name}" if name != "images" else "other images" for name in told if known[name] != told[name]
+        ]
+        if other:
             raise SightlineError(
-                f"{str(self._folder)!r} holds a search with another recipe or another space. Choose another --out."
+                f"{str(self._folder)!r} holds a search with {' and '.join(other)}. Choose another --out."
             )
 
 
@@ -353,11 +370,6 @@ def _value(row: dict[str, float | None]) -> float | None:
 
 def _last(values: dict[int, float]) -> float | None:
     return values[max(values)] if values else None
-
-
-def _check_data(recipe: Recipe, data: str | Path) -> None:
-    """Raise DataError for images that can't be trained on, before any trial begins."""
-    prepare(data, recipe.data, recipe.seed)
 
 
 def _confirmed(
