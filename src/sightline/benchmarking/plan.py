@@ -1,5 +1,6 @@
 """What is to be benched: the plan, the models, and which engine runs which in which precision."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,8 @@ class Plan:
                 raise SightlineError(f"{name} must be at least 1, got {min(values)}.")
         if not self.batch_sizes or not self.precisions:
             raise SightlineError("A bench needs a batch size and a precision at least.")
-        if not self.seconds > 0 or self.rounds < 1 or self.num_images < 1:
-            raise SightlineError("seconds must be greater than 0, rounds and num_images at least 1.")
+        if not 0 < self.seconds < math.inf or self.rounds < 1 or self.num_images < 1:
+            raise SightlineError("seconds must be a number greater than 0, rounds and num_images at least 1.")
 
     @property
     def all_threads(self) -> tuple[int, ...]:

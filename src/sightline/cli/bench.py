@@ -1,6 +1,7 @@
 """`sightline bench`."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,10 +45,13 @@ def bench(
 
     from sightline.benchmarking import bench as run
     from sightline.benchmarking.plan import Plan
+    from sightline.errors import SightlineError
     from sightline.files import write_json
 
     say()
     _check_files(json_path, html_path)
+    if engines and not _words(engines):
+        raise SightlineError(f"--engines takes names with commas between them, got {engines!r}.")
     plan = Plan(
         engines=tuple(_words(engines)),
         precisions=tuple(_words(precision)),
@@ -90,6 +94,9 @@ def _check_files(json_path: Path | None, html_path: Path | None) -> None:
     for path in (json_path, html_path):
         if path is not None and path.is_dir():
             raise SightlineError(f"{str(path)!r} is a folder. Name the file to write.")
+        there = None if path is None else next(parent for parent in path.absolute().parents if parent.exists())
+        if there is not None and not (there.is_dir() and os.access(there, os.W_OK)):
+            raise SightlineError(f"Could not write {str(path)!r}: {str(there)!r} is no folder that can be written to.")
     if html_path is not None:
         importlib.import_module("sightline.reports.bench")  # it needs packages that timing doesn't
 
