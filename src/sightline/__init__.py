@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sightline.adopting import adopt
     from sightline.benchmarking import bench
+    from sightline.compression import compress
     from sightline.data.prepare import check
     from sightline.errors import SightlineError
     from sightline.evaluation import evaluate
@@ -29,6 +30,7 @@ __all__ = [
     "adopt",
     "bench",
     "check",
+    "compress",
     "create_model",
     "evaluate",
     "export",
@@ -46,6 +48,7 @@ _HOMES = {
     "adopt": "sightline.adopting",
     "bench": "sightline.benchmarking",
     "check": "sightline.data.prepare",
+    "compress": "sightline.compression",
     "create_model": "sightline.models",
     "evaluate": "sightline.evaluation",
     "export": "sightline.exporting",

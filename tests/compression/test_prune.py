@@ -242,6 +242,21 @@ def test_an_exported_model_and_missing_images_are_refused(parent: ModelFolder, t
     assert not (tmp_path / "out").exists()
 
 
+def test_an_out_that_holds_something_else_is_refused(parent: ModelFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ModelError, match="exists and holds something else"):
+            compress(parent, [CUT], out=out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_figures_of_other_images_are_not_stated_as_the_model_s_own(parent: ModelFolder, tmp_path: Path) -> None:
+    rows = compress(parent, [CUT], data=make_photos(tmp_path / "photos", count=14), out=tmp_path / "out")
+    folder = ModelFolder.read(rows[-1].path)
+    assert folder.spec.figures == {}
+    assert json.loads((folder.path / "compression.json").read_text())["row"]["num_images"] == rows[-1].num_images
+
+
 def test_norms_over_channels_tie_a_network_together_and_it_is_refused_with_the_reason() -> None:
     model = create_model("resnet20", num_classes=3, image_size=16, norm="layer")
     with pytest.raises(ModelError, match="norms over several channels tie them together"):

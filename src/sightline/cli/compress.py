@@ -20,6 +20,10 @@ def compress(
     data: Annotated[
         str | None, typer.Argument(help="Images to tune and calibrate on; the model's own if left out.")
     ] = None,
+    sensitivity: Annotated[
+        Path | None,
+        typer.Option(help="Cut each layer alone, plot what that costs to this file, and compress nothing."),
+    ] = None,
     prune: Annotated[
         str,
         typer.Option(help="The share to keep of macs, params or latency, such as macs=0.5.", metavar="TARGET=SHARE"),
@@ -66,6 +70,9 @@ def compress(
     from sightline.errors import SightlineError
 
     say()
+    if sensitivity is not None:
+        _sensitivity(model, data, sensitivity, importance, device)
+        return
     methods: list[Method] = []
     if prune:
         target, share = _target(prune)
@@ -97,6 +104,19 @@ def compress(
             raise SightlineError(f"--quantize takes int8, got {quantize!r}.")
         methods.append(Quantize(engine=engine, max_drop=max_drop))  # pyright: ignore[reportArgumentType]
     _print(run(model, methods, data=data, out=out, device=device))
+
+
+def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, device: str) -> None:
+    from sightline.compressing.sensitivity import sensitivity
+    from sightline.reports.sensitivity import check_plot, write_sensitivity
+
+    check_plot(plot)
+    cuts = sensitivity(model, data, importance=importance, device=device)  # pyright: ignore[reportArgumentType]
+    width = max(len(cut.layer) for cut in cuts)
+    for cut in cuts:
+        print(f"{cut.layer:<{width}}  {cut.num_cut:>5} of {cut.num_units:>5} cut  {cut.accuracy}  {cut.paired}")
+    write_sensitivity(plot, cuts)
+    print(f"plot    {plot}")
 
 
 def _target(text: str) -> tuple[str, float]:

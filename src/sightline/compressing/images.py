@@ -27,6 +27,8 @@ class Images:
     splits: Splits
     recipe: Recipe = field(default_factory=Recipe)
     """The model's own, or one that has its architecture and preprocessing alone where it keeps none."""
+    own: bool = False
+    """Whether they are those that the model was trained with."""
 
     def sample(self, limit: int) -> NDArray[np.int64]:
         """Places of at most `limit` training images, every class with its share. Raises DataError without any."""
@@ -62,7 +64,7 @@ def find_images(folder: ModelFolder, data: str | Path | None) -> Images:
     table, train = stored_split(folder, "train")
     _, val = stored_split(folder, "val")
     _, test = stored_split(folder, "test")
-    return Images(location, table, Splits(train, val, test), recipe)
+    return Images(location, table, Splits(train, val, test), recipe, own=True)
 
 
 def recipe_of(folder: ModelFolder) -> Recipe:

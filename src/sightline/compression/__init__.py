@@ -75,6 +75,8 @@ def compress(
     if not methods:
         raise SightlineError("Nothing to do: name at least one of --prune, --distill and --quantize.")
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
+    if any(type(method).__module__.endswith(".quantize") for method in methods[:-1]):
+        raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
     place = (
         Path(out) if out is not None else folder.path.resolve().with_name(f"{folder.path.resolve().name}-compressed")
     )
@@ -106,16 +108,12 @@ def _check_free(place: Path, methods: Sequence[Method]) -> None:
     if not place.exists():
         return
     mine = {step_name(number, method) for number, method in enumerate(methods, 1)}
-    others = [
-        path.name for path in place.iterdir() if path.name not in mine and not path.name.endswith((".work", ".lock"))
-    ]
-    if not place.is_dir() or others:
+    if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
         raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
 
 
 def _step(parent: Folder, method: Method, images: Images, place: Path, number: int, judge: Judge) -> Folder:
-    if not isinstance(parent, ModelFolder):
-        raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
+    assert isinstance(parent, ModelFolder)  # nothing but the last method exports
     name = step_name(number, method)
     final, work = place / name, place / f".{name}.work"
     settings = _settings(parent, method)
@@ -131,7 +129,7 @@ def _step(parent: Folder, method: Method, images: Images, place: Path, number: i
         write_json(begun, settings)
     log.info(f"{name}:")
     found = method.apply(parent, images, work)
-    _finish(found, parent, settings, final, judge, name)
+    _finish(found, parent, settings, final, judge, own=images.own)
     shutil.rmtree(work)
     return open_folder(final)
 
@@ -142,22 +140,30 @@ def _settings(parent: ModelFolder, method: Method) -> dict[str, Any]:
     return json.loads(json.dumps({"parent": parent.spec.fingerprint, "method": fields}))
 
 
-def _finish(found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, name: str) -> None:
-    """Write the step's folder, with its figures on the images that the model was judged on."""
+def _finish(
+    found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, *, own: bool
+) -> None:
+    """Write the step's folder, with its figures on the images that the model was judged on.
+
+    Those are the folder's own test split where the model's images were used (`own`), or where the step trained.
+    """
     another = found.spec.architecture.name != parent.spec.architecture.name  # a student has a recipe of its own
-    home = found.path if another else parent.path
+    trained = (found.path / "splits.json").exists()
     with whole_folder(final) as aside:
-        for file in ("recipe.yaml", "splits.json"):
-            if (home / file).exists() and isinstance(found, ModelFolder):
-                shutil.copyfile(home / file, aside / file)
-        written = (
-            _exported(found, parent, final, aside)
-            if isinstance(found, ExportedFolder)
-            else _model(found, parent, aside)
-        )
-        figures = judge.add(name, written, path=final)
-        written.with_figures({**written.spec.figures, "test": figures})
+        if isinstance(found, ExportedFolder):
+            written = _exported(found, parent, final, aside)
+        else:
+            written = _model(found, parent, aside)
+            _copy("recipe.yaml", found.path if another else parent.path, aside)
+            _copy("splits.json", found.path if trained else parent.path, aside)
+        figures = judge.add(final.name, written, path=final)
+        written.with_figures({"test": figures} if own or trained else {})
         write_json(aside / DESCRIPTION, {"settings": settings, "row": judge.newest()})
+
+
+def _copy(name: str, source: Path, target: Path) -> None:
+    if (source / name).exists():
+        shutil.copyfile(source / name, target / name)
 
 
 def _model(found: ModelFolder, parent: ModelFolder, aside: Path) -> ModelFolder:

@@ -163,11 +163,11 @@ def _is_exact(model: Classifier, group: Group, images: Tensor, expected: list[Te
 def _channels(model: Classifier, images: Tensor) -> Iterator[Group]:
     """Channels of convolutions and linear layers, as the dependency graph has them; the heads' classes stay."""
     pruning = require("torch_pruning", extra="compress", purpose="Pruning")
-    names = {module: name for name, module in model.named_modules()}
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
     heads = [module for name, module in model.named_modules() if name == "head" or name.endswith(".head")]
     inside = [child for module in model.modules() for child in _attention_parts(module)]
     for parameter in model.parameters():
-        parameter.requires_grad_(requires_grad=True)  # the graph is read off autograd's
+        parameter.requires_grad = True  # the graph is read off autograd's
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of unwrapped parameters, which are left alone
         try:

@@ -1,8 +1,10 @@
 """int8 for OpenVINO, by NNCF; with a bound on the loss it puts the layers that cost most back to float32."""
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
                 model,
                 dataset,
                 nncf.Dataset(bound.images),
-                lambda compiled, images: (_accuracy(compiled, images, bound), None),
+                partial(_judged, bound),
                 max_drop=bound.max_drop,
                 drop_type=nncf.DropType.ABSOLUTE,
                 **settings,
@@ -44,9 +46,10 @@ def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
     }
 
 
-def _accuracy(compiled: Any, images: Any, bound: Bound) -> float:
+def _judged(bound: Bound, compiled: Any, images: Iterable[Any]) -> tuple[float, None]:
+    """The accuracy of a compiled model, as NNCF asks for it; figures of single images it can do without."""
     logits = np.concatenate([np.array(compiled([image])[compiled.outputs[0]]) for image in images])
-    return bound.accuracy(logits)
+    return bound.accuracy(logits), None
 
 
 def _float_layers(model: Any) -> list[str]:
@@ -62,11 +65,12 @@ _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
 
 @contextmanager
 def _quietly() -> Generator[None]:
-    """NNCF's own account of its work stays out of the user's terminal."""
+    """NNCF's own account of its work stays out of the user's terminal, its bars out of the standard output."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     finally:
         logger.setLevel(level)

@@ -1,0 +1,103 @@
+"""int8 after training: what it is calibrated on, what it is held to, and that its folder is whole."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from making import make_photos
+
+from sightline.compressing.images import find_images
+from sightline.compression import compress
+from sightline.compression.quantize import Quantize
+from sightline.errors import ModelError
+from sightline.evaluation import evaluate
+from sightline.exported_folder import ExportedFolder, open_folder
+from sightline.exporting.parity import read_parity
+from sightline.model_folder import ModelFolder
+from sightline.prediction import Predictor
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.training import train
+
+RECIPE = override(
+    Recipe(),
+    [
+        *("model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "data.cache=false"),
+        *("epochs=2", "batch_size=8", "optim.lr=3e-3"),
+    ],
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _untimed() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
+        yield
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    place = tmp_path_factory.mktemp("parent")
+    return train(RECIPE, make_photos(place / "photos", count=20), out=place / "run")
+
+
+def test_the_sample_is_of_training_images_alone_with_every_class_in_its_share(parent: ModelFolder) -> None:
+    images = find_images(parent, None)
+    sample = images.sample(12)
+    assert set(sample.tolist()) <= set(images.splits.train.tolist())
+    counts = np.unique(images.table.targets[sample], return_counts=True)[1]
+    assert counts.tolist() == [4, 4, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
+def test_the_int8_folder_is_smaller_opens_and_states_its_parity_in_accuracy(
+    engine: str, parent: ModelFolder, tmp_path: Path
+) -> None:
+    method = Quantize(engine=engine, num_images=12)  # pyright: ignore[reportArgumentType]
+    rows = compress(parent, [method], out=tmp_path / "out")
+    folder = open_folder(rows[-1].path)
+    assert isinstance(folder, ExportedFolder)
+    assert folder.artefact.precision == "int8"
+    assert folder.artefact.parent == parent.spec.fingerprint
+    assert folder.model_folder().path.resolve() == parent.path.resolve()
+    assert rows[1].size < 0.5 * rows[0].size
+    assert read_parity(folder).paired.p_value <= 1
+    stated = folder.spec.figures["test"]["accuracy"]["value"]
+    assert evaluate(folder).to_json()["accuracy"]["value"] == stated == rows[1].accuracy.value
+    assert Predictor(folder).logits(np.zeros((3, 3, 16, 16), np.uint8)).shape == (3, 3)
+    assert ModelFolder.read(parent.path).spec == parent.spec
+    with pytest.raises(ModelError, match="holds an exported model, which only predicts"):
+        compress(folder.path, [method], out=tmp_path / "again")
+
+
+def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(
+    parent: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightline.compression import quantize
+
+    def answers(folder: object, *_: object) -> tuple[object, dict[str, object]]:
+        return np.ones(10, np.bool_) if isinstance(folder, ModelFolder) else np.arange(10) > 3, {}
+
+    def quantise(self: Quantize, folder: object, images: object, source: Path, target: Path) -> dict[str, object]:
+        (target / "model.onnx").write_bytes((source / "model.onnx").read_bytes())
+        return {}
+
+    monkeypatch.setattr(quantize, "answers_right", answers)
+    monkeypatch.setattr(Quantize, "_quantise", quantise)
+    with pytest.raises(ModelError, match=r"by -40\.0 points .*, where 1 may be lost"):
+        compress(parent, [Quantize(engine="onnx", max_drop=1.0)], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_comes_after_quantising(parent: ModelFolder, tmp_path: Path) -> None:
+    for settings, sentence in (
+        ({"max_drop": 0.0}, "above 0 and at most 100, got 0"),
+        ({"num_images": 0}, "at least 1"),
+        ({"engine": "onix"}, "Did you mean 'onnx'"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            Quantize(**settings)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError, match="Name --quantize last"):
+        compress(parent, [Quantize(), Quantize()], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,46 @@
+"""Layer sensitivity: each layer alone, judged on the validation split."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from making import make_photos
+
+from sightline.compressing.sensitivity import sensitivity
+from sightline.errors import ModelError
+from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.training import train
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    place = tmp_path_factory.mktemp("parent")
+    settings = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=1"]
+    recipe = override(Recipe(), [*settings, "batch_size=12", "data.cache=false"])
+    return train(recipe, make_photos(place / "photos"), out=place / "run", measure=())
+
+
+def test_every_layer_has_a_row_for_each_ratio_and_cuts_that_share_of_it(parent: ModelFolder) -> None:
+    cuts = sensitivity(parent, ratios=(0.25, 0.5))
+    assert len({cut.layer for cut in cuts}) * 2 == len(cuts) == 18
+    assert all(cut.num_cut == cut.ratio * cut.num_units for cut in cuts)
+
+
+def test_the_command_prints_a_row_a_layer_and_writes_the_plot(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    code, printed, said = run_cli("compress", parent.path, "--sensitivity", tmp_path / "plot.png")
+    assert code == 0, said
+    assert "layer1.0.conv1" in printed
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    code, _, said = run_cli("compress", parent.path, "--sensitivity", tmp_path / "plot.txt")
+    assert (code, "must end in .png" in said) == (2, True)
+
+
+def test_ratios_outside_0_to_1_are_refused(parent: ModelFolder) -> None:
+    with pytest.raises(ModelError, match=r"above 0 and below 1, got \[1.5\]"):
+        sensitivity(parent, ratios=(0.5, 1.5))
+    with pytest.raises(ModelError, match="measures the loss itself"):
+        sensitivity(parent, importance="taylor")
