@@ -88,7 +88,7 @@ def test_a_run_that_diverges_is_recorded_and_the_others_go_on(tmp_path: Path) ->
 def test_a_study_that_was_stopped_goes_on_to_the_same_figures(tmp_path: Path, how: signal.Signals) -> None:
     arguments = ("--vary", "activation=relu,gelu", "--repeats", "1", "--set", "epochs=12")
     run(tmp_path / "whole", *arguments)
-    process = subprocess.Popen(command(tmp_path / "cut", *arguments), start_new_session=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command(tmp_path / "cut", *arguments), start_new_session=True, stderr=subprocess.DEVNULL)
     first = tmp_path / "cut" / "runs" / "00-relu" / "seed-0" / "checkpoints" / "last.pt"
     while not first.exists():
         assert process.poll() is None
