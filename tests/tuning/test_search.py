@@ -54,6 +54,12 @@ def test_a_journal_that_is_none_is_one_line(photos: Path, tmp_path: Path) -> Non
     assert "\n" not in str(error.value)
 
 
+def test_a_folder_whose_name_would_cut_the_journal_s_address_is_refused(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match="leave the question mark out"):
+        tune(search(), photos, out=tmp_path / "a?b")
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_folder_that_can_t_be_made_is_one_line(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SightlineError, match="Could not write .+file"):

@@ -117,6 +117,8 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
     if confirm < 0:
         raise RecipeError(f"--confirm must be 0 or more, got {confirm}.")
     folder = Path(out)
+    if "?" in str(folder.absolute()):  # where an SQLite address ends: the journal would lie elsewhere
+        raise SightlineError(f"A search can't be kept in {str(folder)!r}: leave the question mark out of its name.")
     check_outside(folder, data)
     check_space(search.space, search.recipe)
     told = {
