@@ -71,7 +71,9 @@ def find_groups(model: Classifier, image_size: int) -> Found:
     images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     expected = _outputs(model, images)
     found = Found([], [])
-    for group in (*_channels(model, images), *_heads(model)):
+    place = {name: number for number, (name, _) in enumerate(model.named_modules())}
+    proposed = [*_channels(model, images), *_heads(model)]
+    for group in sorted(proposed, key=lambda group: place[group.attention or group.name]):
         if _is_exact(model, group, images, expected):
             found.groups.append(group)
         else:

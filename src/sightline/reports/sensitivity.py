@@ -26,7 +26,7 @@ def write_sensitivity(path: Path, cuts: Sequence[Cut]) -> None:
     layers, ratios = list(dict.fromkeys(cut.layer for cut in cuts)), sorted({cut.ratio for cut in cuts})
     lost = np.zeros((len(layers), len(ratios)))
     for cut in cuts:
-        lost[layers.index(cut.layer), ratios.index(cut.ratio)] = -100 * cut.paired.difference
+        lost[layers.index(cut.layer), ratios.index(cut.ratio)] = 0.0 - 100 * cut.paired.difference  # and never -0.0
     figure = Figure(figsize=(2.6 + 0.9 * len(ratios), 1.2 + ROW_INCHES * len(layers)), layout="constrained")
     axes = figure.subplots()
     top = max(float(lost.max()), 1.0)
