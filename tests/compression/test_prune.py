@@ -218,6 +218,9 @@ def test_a_network_of_every_family_without_half_its_units_is_rebuilt_from_shapes
         (["--prune", "macs=0.5", "--importance", "tailor"], "Did you mean 'taylor'?"),
         (["--prune", "macs=0.5", "--set", "model.name=vgg11"], "would make another network"),
         ([], "Nothing to do"),
+        (["--prune", "macs=0.5", "--ranking", "best"], "ranking is 'global' or 'layer', got 'best'"),
+        (["--prune", "macs=0.5", "--max-drop", "1"], "--max-drop is of --quantize, which isn't there"),
+        (["--quantize", "int8", "--weight", "0.5"], "--weight is of --distill, which isn't there"),
     ],
 )
 def test_what_can_t_be_done_is_one_sentence_and_leaves_nothing(

@@ -73,6 +73,12 @@ def compress(
     if sensitivity is not None:
         _sensitivity(model, data, sensitivity, importance, device)
         return
+    _check_used("--prune", bool(prune), steps=steps != 1, epochs=epochs != 5, ranking=ranking != "global")
+    distills = bool(distill or student)
+    _check_used(
+        "--distill", distills, temperature=temperature != 4.0, weight=weight != 0.9, distill_epochs=bool(distill_epochs)
+    )
+    _check_used("--quantize", bool(quantize), max_drop=max_drop is not None, engine=engine != "openvino")
     methods: list[Method] = []
     if prune:
         target, share = _target(prune)
@@ -88,7 +94,7 @@ def compress(
                 settings=tuple(settings or ()),
             )
         )
-    if distill or student:
+    if distills:
         methods.append(
             Distill(
                 teacher=distill or None,
@@ -104,6 +110,15 @@ def compress(
             raise SightlineError(f"--quantize takes int8, got {quantize!r}.")
         methods.append(Quantize(engine=engine, max_drop=max_drop))  # pyright: ignore[reportArgumentType]
     _print(run(model, methods, data=data, out=out, device=device))
+
+
+def _check_used(method: str, chosen: bool, **changed: bool) -> None:
+    """Raise SightlineError for an option of a method that isn't applied."""
+    from sightline.errors import SightlineError
+
+    ignored = next((name.replace("_", "-") for name, given in changed.items() if given), None)
+    if ignored is not None and not chosen:
+        raise SightlineError(f"--{ignored} is of {method}, which isn't there and would ignore it. Name both.")
 
 
 def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, device: str) -> None:

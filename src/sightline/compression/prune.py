@@ -67,6 +67,8 @@ class Prune:
                 unknown_name("target", self.target, get_args(Target), listing="`sightline compress --help`")
             )
         check_importance(self.importance)
+        if self.ranking not in ("global", "layer"):
+            raise ModelError(f"prune: ranking is 'global' or 'layer', got {self.ranking!r}.")
         if not 0 < self.share < 1:
             raise ModelError(f"prune: {self.target} is the share to keep, above 0 and below 1, got {self.share:g}.")
         for name in ("steps", "round_to"):
