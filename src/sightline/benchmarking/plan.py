@@ -7,7 +7,7 @@ from pathlib import Path
 from sightline import catalog
 from sightline.conversion import converted
 from sightline.deps import require
-from sightline.engines import Folder, Settings, artefact_of, check_engine, engines_for, find_engine
+from sightline.engines import Folder, Settings, artefact_of, check_engine, check_threads, engines_for, find_engine
 from sightline.errors import SightlineError
 from sightline.exported_folder import open_folder
 from sightline.measuring.foreign import ENGINES, StatedInput, stated_input
@@ -45,10 +45,10 @@ class Plan:
         for name in self.precisions:
             if name not in PRECISIONS:
                 raise SightlineError(f"Unknown precision {name!r}. There are: {', '.join(PRECISIONS)}.")
-        for name in ("batch_sizes", "threads"):
-            values: tuple[int, ...] = getattr(self, name)
-            if any(value < 1 for value in values):
-                raise SightlineError(f"{name} must be at least 1, got {min(values)}.")
+        if any(value < 1 for value in self.batch_sizes):
+            raise SightlineError(f"batch_sizes must be at least 1, got {min(self.batch_sizes)}.")
+        for value in self.threads:
+            check_threads(value)
         if not self.batch_sizes or not self.precisions:
             raise SightlineError("A bench needs a batch size and a precision at least.")
         if not 0 < self.seconds < math.inf or self.rounds < 1 or self.num_images < 1:

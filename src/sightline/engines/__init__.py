@@ -26,6 +26,9 @@ Folder: TypeAlias = "ModelFolder | ExportedFolder"
 Network: TypeAlias = "Callable[[NDArray[np.uint8]], NDArray[np.float32]]"
 """Pixels (B, 3, image_size, image_size), uint8, not normalised -> logits (B, K), not calibrated."""
 
+MOST_THREADS = 1024
+"""More than any processor has; a runtime asked for millions would try to make them."""
+
 AUTO = "auto"
 """In place of an engine's name: whichever is fastest here, by trying (`measuring.choice`)."""
 
@@ -41,8 +44,8 @@ class Settings:
     """auto, cpu, cuda or mps; all but torch's engines run on the CPU."""
 
     def __post_init__(self) -> None:
-        if self.threads is not None and self.threads < 1:
-            raise SightlineError(f"threads must be at least 1, got {self.threads}.")
+        if self.threads is not None:
+            check_threads(self.threads)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,12 @@ class Engine:
     def missing(self) -> str | None:
         """The first package that isn't installed; None where it can run."""
         return next((name for name in self.modules if importlib.util.find_spec(name) is None), None)
+
+
+def check_threads(threads: int) -> None:
+    """Raise SightlineError unless that many can be asked for."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise SightlineError(f"threads must be 1 to {MOST_THREADS:,}, got {threads:,}.")
 
 
 def find_engine(name: str) -> Engine:

@@ -235,6 +235,6 @@ def check_classes(table: "ImageTable", folder: "Folder") -> None:
     strange = [name for name in table.classes if name not in folder.spec.classes]
     if not strange:
         return
-    sentence = unknown_name("class", strange[0], folder.spec.classes, listing=f"{str(folder.path / 'model.json')!r}")
+    sentence = unknown_name("class", strange[0], folder.spec.classes, listing="The model's model.json")
     more = f" {len(strange)} classes are unknown to the model." if len(strange) > 1 else ""
     raise DataError(sentence + more)
