@@ -128,7 +128,8 @@ def test_a_model_folder_rebuilds_its_norm(tmp_path: Path) -> None:
 def test_a_model_folder_from_before_norms_could_be_chosen_is_still_read(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "old")
     content = json.loads((folder.path / "model.json").read_text())
-    del content["spec"]["architecture"]["norm"]
+    for name in ("norm", "narrowing"):  # both came later
+        del content["spec"]["architecture"][name]
     (folder.path / "model.json").write_text(json.dumps(content))
     assert ModelFolder.read(folder.path).spec == folder.spec
     parts = {key: content["spec"][key] for key in ("architecture", "classes", "preprocess", "calibration")}
