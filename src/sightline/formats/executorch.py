@@ -9,6 +9,7 @@ Metadata: a constant method for each part, named "sightline_" and the part.
 
 import warnings
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,12 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
     program = graph.program()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own, about the libraries that it builds on
-        lowering: Any = require("executorch.exir", extra="train,executorch", purpose="Exporting to ExecuTorch")
-        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-
+        lowering: Any = _exporter("executorch.exir")
+        partition: Any = _exporter("executorch.backends.xnnpack.partition.xnnpack_partitioner")
         told = {PREFIX + key: value for key, value in graph.metadata.items()}
         try:
             lowered = lowering.to_edge_transform_and_lower(
-                program, partitioner=[XnnpackPartitioner()], constant_methods=told
+                program, partitioner=[partition.XnnpackPartitioner()], constant_methods=told
             )
             content: bytes = lowered.to_executorch().buffer
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
@@ -82,6 +82,10 @@ def write(graph: Graph, folder: Path) -> dict[str, Any]:
             raise ModelError(f"The network can't be lowered to ExecuTorch: {reason}") from error
     (folder / FILE).write_bytes(content)
     return {"input": graph.input_name, "outputs": list(graph.output_names), "backend": "xnnpack"}
+
+
+def _exporter(module: str) -> ModuleType:
+    return require(module, extra="train,executorch", purpose="Exporting to ExecuTorch")
 
 
 ENTRY = Format(
