@@ -44,7 +44,7 @@ from sightline.recipe import DataConfig, Recipe
 from sightline.training.allocator import keep_pages
 from sightline.training.order import training_order
 
-ROUNDS = 5
+ROUNDS = 3
 RESULTS = Path(__file__).parent / "results" / "data_path.json"
 SMALL = Recipe(
     batch_size=128,
