@@ -14,8 +14,9 @@ import pytest
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
 from sightline.recipe_text import from_yaml, override
-from sightline.tuning.search import Search, SearchResult, TrialFigures, tune
+from sightline.tuning.search import tune
 from sightline.tuning.space import space_of
+from sightline.tuning.trials import Search, SearchResult, TrialFigures
 
 RECIPE = Recipe(
     epochs=2,

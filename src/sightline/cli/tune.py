@@ -8,7 +8,7 @@ import typer
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
-    from sightline.tuning.search import SearchResult
+    from sightline.tuning.trials import SearchResult
 
 DEFAULT = "small_folder"
 
@@ -42,9 +42,9 @@ def tune(
     from sightline.recipe_text import override
     from sightline.recipes import find_recipe
     from sightline.reports.search import write_search_report
-    from sightline.tuning.search import Search
     from sightline.tuning.search import tune as run
     from sightline.tuning.space import default_space, space_of
+    from sightline.tuning.trials import Search
 
     say()
     if sampler not in ("tpe", "random"):

@@ -1,0 +1,297 @@
+"""The trials of a search in Optuna's storage, and the runs that belong to them."""
+
+import fcntl
+import logging
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from sightline import deps
+from sightline.data.phrases import counted
+from sightline.errors import RecipeError, SightlineError
+from sightline.model_folder import ModelFolder
+from sightline.randomness import key
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.studies import Arm
+from sightline.tuning.jobs import Job
+from sightline.tuning.results import StudyResult, judged, read_curve
+from sightline.tuning.space import Dimension
+
+log = logging.getLogger("sightline")
+
+Sampler = Literal["tpe", "random"]
+
+_NAME = "sightline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, and how long."""
+
+    recipe: Recipe
+    """What is held, and what the trials are compared with in the end."""
+    space: tuple[Dimension, ...]
+    trials: int = 20
+    """In all, those of earlier calls on the same folder counted."""
+    hours: float | None = None
+    """No trial begins after so many hours of this call; None is no limit."""
+    sampler: Sampler = "tpe"
+    """How values are proposed: by the tree-structured Parzen estimator (Bergstra et al., 2011), or at random."""
+    prune: bool = True
+    """End trials early that do worse than others did at the same epoch (successive halving, Li et al., 2020)."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise RecipeError(f"--trials must be at least 1, got {self.trials}.")
+        if self.hours is not None and not self.hours > 0:
+            raise RecipeError(f"--hours must be greater than 0, got {self.hours}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialFigures:
+    """One trial."""
+
+    number: int
+    state: Literal["complete", "pruned", "failed", "running"]
+    settings: tuple[str, ...]
+    value: float | None
+    """The judged validation figure, 0 to 1, at the end or, of a pruned trial, where it ended; None of a failed one."""
+    epochs: int
+    seconds: float
+    """Of training."""
+    reason: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """What `tune` returns and tune.json holds."""
+
+    data: str
+    space: list[dict[str, Any]]
+    """Each dimension's fields, and its text."""
+    trials: list[TrialFigures]
+    best: TrialFigures | None
+    importance: dict[str, float]
+    """Each setting's share in the variance of the finished trials' figures (fANOVA, Hutter et al., 2014)."""
+    confirmed: StudyResult | None = None
+    """The best settings and the recipe as it was, trained anew with seeds that no trial saw."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        plain = asdict(replace(self, confirmed=None))
+        plain["confirmed"] = None if self.confirmed is None else self.confirmed.to_json()
+        return plain
+
+
+class Trials:
+    """What several processes on one folder share."""
+
+    def __init__(self, search: Search, folder: Path, data: str, *, told: dict[str, Any]) -> None:
+        """`told` is the recipe as the user gave it, the space and the images, by which the folder's search is known."""
+        self._optuna: Any = deps.require("optuna", extra="tune", purpose="Searching settings")
+        self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
+        self._search, self._folder, self._data = search, folder, data
+        self._mine: dict[Job, tuple[Any, TextIO]] = {}
+        self._reported: dict[Job, int] = {}
+        self._pruned: set[Job] = set()
+        with self._asking():
+            self._study: Any = self._opened(folder / "trials.db")
+            self._check_same(told)
+
+    def next(self, *, may_begin: bool) -> Job | None:
+        """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
+        with self._asking():
+            known = self._study.get_trials(deepcopy=False)
+            for frozen in known:
+                if frozen.state.name == "RUNNING" and (lock := self._claim(frozen.number)) is not None:
+                    trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
+                    return self._take(trial, lock)
+            if len(known) >= self._search.trials or not may_begin:
+                return None
+            trial = self._study.ask()
+            lock = self._claim(trial.number)
+            if lock is None:
+                raise SightlineError(f"Trial {trial.number} of {str(self._folder)!r} is locked by another process.")
+            return self._take(trial, lock)
+
+    def report(self, job: Job) -> bool:
+        """Tell Optuna of the epochs that a running trial has ended; whether it should be ended early."""
+        trial, _ = self._mine[job]
+        for row in _curve(job)[self._reported.get(job, 0) :]:
+            self._reported[job] = self._reported.get(job, 0) + 1
+            value = _value(row)
+            if value is not None and row["epoch"] is not None:
+                trial.report(value, int(row["epoch"]))
+        is_over = self._reported.get(job, 0) >= job.recipe.epochs  # all that is left is measured in a moment
+        if not self._search.prune or is_over or job in self._pruned or not trial.should_prune():
+            return False
+        self._pruned.add(job)
+        return True
+
+    def end(self, job: Job) -> None:
+        """Tell Optuna how a trial ended, and let go of it."""
+        trial, lock = self._mine.pop(job)
+        state = self._optuna.trial.TrialState
+        if job.done:
+            value = judged(ModelFolder.read(job.folder).spec.figures["val"])[1]
+            self._study.tell(trial, value)
+            words = f"{value:.2%}"
+        elif job in self._pruned:
+            self._study.tell(trial, state=state.PRUNED)
+            words = f"ended early after {counted(len(_curve(job)), 'epoch')}"
+        else:
+            trial.set_user_attr("reason", job.failure or "its process ended without a word")
+            self._study.tell(trial, state=state.FAIL)
+            words = f"failed: {job.failure}"
+        lock.close()
+        log.info(f"trial {trial.number:>3}  {words:<12}  {' '.join(job.arm.settings)}")
+
+    def result(self) -> SearchResult:
+        """What all trials of the folder have found."""
+        states: dict[str, Literal["complete", "pruned", "failed", "running"]] = {
+            "COMPLETE": "complete",
+            "PRUNED": "pruned",
+            "FAIL": "failed",
+        }
+        figures = [
+            TrialFigures(
+                number=trial.number,
+                state=states.get(trial.state.name, "running"),
+                settings=self._settings(trial.params),
+                value=trial.value if trial.value is not None else _last(trial.intermediate_values),
+                epochs=len(curve := _curve(self._job(trial.number, trial.params))),
+                seconds=sum(row["seconds"] or 0.0 for row in curve),
+                reason=trial.user_attrs.get("reason", ""),
+            )
+            for trial in self._study.get_trials(deepcopy=False)
+        ]
+        finished = [trial for trial in figures if trial.state == "complete"]
+        best = max(finished, key=lambda trial: trial.value or 0.0, default=None)
+        return SearchResult(
+            data=self._data,
+            space=[asdict(dimension) | {"text": dimension.text} for dimension in self._search.space],
+            trials=figures,
+            best=best,
+            importance=self._importance(len(finished)),
+        )
+
+    def _importance(self, finished: int) -> dict[str, float]:
+        if finished < 4 or len(self._search.space) < 2:  # nothing could be told
+            return {}
+        with suppress(RuntimeError, ValueError):  # every trial has the same figure
+            return dict(self._optuna.importance.get_param_importances(self._study))
+        return {}
+
+    def _take(self, trial: Any, lock: TextIO) -> Job:
+        self._study.sampler = self._sampler(trial.number)
+        for dimension in self._search.space:
+            _suggest(trial, dimension)
+        job = self._job(trial.number, trial.params)
+        self._mine[job] = (trial, lock)
+        return job
+
+    def _job(self, number: int, params: dict[str, Any]) -> Job:
+        settings = self._settings(params)
+        return Job(
+            arm=Arm(labels=(f"trial {number}",), settings=settings),
+            seed=self._search.recipe.seed,
+            recipe=override(self._search.recipe, settings),
+            folder=self._folder / "runs" / f"trial-{number:04d}",
+            measure=("val",),
+        )
+
+    def _settings(self, params: dict[str, Any]) -> tuple[str, ...]:
+        known = [dimension for dimension in self._search.space if dimension.setting in params]
+        return tuple(f"{each.setting}={each.value_of(params[each.setting])}" for each in known)
+
+    def _claim(self, number: int) -> TextIO | None:
+        """The lock of a trial, held until it is closed or this process ends; None where another process holds it."""
+        if any(trial.number == number for trial, _ in self._mine.values()):
+            return None  # opening the file again and closing it would let go of the lock
+        file = (self._folder / "runs" / f"trial-{number:04d}.lock").open("w")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return None
+        return file
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        """Alone with the storage, among the processes on this folder."""
+        with (self._folder / ".asking").open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
+
+    def _opened(self, file: Path) -> Any:
+        sqlalchemy: Any = deps.require("sqlalchemy.exc", extra="tune", purpose="Searching settings")
+        try:
+            return self._optuna.create_study(
+                storage=f"sqlite:///{file.absolute()}",
+                study_name=_NAME,
+                direction="maximize",
+                pruner=self._pruner(),
+                load_if_exists=True,
+            )
+        except (sqlalchemy.SQLAlchemyError, self._optuna.exceptions.OptunaError, RuntimeError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise SightlineError(f"{str(file)!r} can't be opened: {reason}. Choose another --out.") from error
+
+    def _sampler(self, number: int) -> Any:
+        # A seed for each trial: a resumed search proposes what it would have, and two processes never the same.
+        seed = key(self._search.recipe.seed, number, "sampler") % 2**32
+        if self._search.sampler == "random":
+            return self._optuna.samplers.RandomSampler(seed=seed)
+        return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self._search.trials // 4))
+
+    def _pruner(self) -> Any:
+        if not self._search.prune:
+            return self._optuna.pruners.NopPruner()
+        first = max(1, self._search.recipe.epochs // 9)  # then a third and the whole of a run
+        return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
+
+    def _check_same(self, told: dict[str, Any]) -> None:
+        """Raise SightlineError when the folder's trials are those of another search."""
+        known = {name: self._study.user_attrs.get(name) for name in told}
+        if not self._study.get_trials(deepcopy=False) or known["recipe"] is None:
+            for name, value in told.items():
+                self._study.set_user_attr(name, value)
+            return
+        other = [
+            f"another {name}" if name != "images" else "other images" for name in told if known[name] != told[name]
+        ]
+        if other:
+            raise SightlineError(
+                f"{str(self._folder)!r} holds a search with {' and '.join(other)}. Choose another --out."
+            )
+
+
+def _suggest(trial: Any, dimension: Dimension) -> None:
+    if dimension.choices:
+        trial.suggest_categorical(dimension.setting, list(dimension.choices))
+    elif dimension.whole:
+        trial.suggest_int(dimension.setting, round(dimension.low), round(dimension.high), log=dimension.log)
+    else:
+        trial.suggest_float(dimension.setting, dimension.low, dimension.high, log=dimension.log)
+
+
+def _curve(job: Job) -> Sequence[dict[str, float | None]]:
+    try:
+        return read_curve(job.folder / "metrics.csv")
+    except (OSError, ValueError):  # not begun
+        return []
+
+
+def _value(row: dict[str, float | None]) -> float | None:
+    """What an epoch is judged by: accuracy, or of a multi-label run the mean average precision."""
+    return next(
+        (row[name] for name in ("val_accuracy", "val_mean_average_precision") if row.get(name) is not None), None
+    )
+
+
+def _last(values: dict[int, float]) -> float | None:
+    return values[max(values)] if values else None
