@@ -1,12 +1,9 @@
 """`sightline serve`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from sightline.errors import SightlineError
 
 
 def serve(
@@ -41,6 +38,7 @@ def serve(
 ) -> None:
     """Answer over HTTP: predictions, heat maps, the model's card, metrics, and a page to try it on."""
     from sightline.serving import serve as run
+    from sightline.serving.bearer import find_token
     from sightline.serving.limits import Batching, Limits, Settings
 
     settings = Settings(
@@ -52,7 +50,7 @@ def serve(
         device=device,
         engine=engine,
         precision=precision,
-        token=_token(token_file),
+        token=find_token(token_file),
         cors_origins=tuple(cors_origin or ()),
         access_log=log,
         limits=Limits(
@@ -64,16 +62,3 @@ def serve(
         batching=Batching(max_batch=max_batch, max_wait_seconds=max_wait_ms / 1000),
     )
     run(settings, on_listening=lambda address: print(f"Serving {', '.join(models)} at {address}", flush=True))
-
-
-def _token(file: Path | None) -> str | None:
-    """From the file or the environment: a command line can be read by every user of the machine."""
-    if file is None:
-        return os.environ.get("SIGHTLINE_TOKEN") or None
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise SightlineError(f"The token file {str(file)!r} can't be read: {error}.") from error
-    if not token:
-        raise SightlineError(f"The token file {str(file)!r} is empty.")
-    return token
