@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.files import whole_file, whole_folder, write_json, write_text
+from sightline.files import keep_latest, whole_file, whole_folder, write_json, write_text
 
 
 def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
@@ -99,3 +99,14 @@ def test_a_checkpoint_on_a_full_disk_is_one_sentence_and_the_older_one_stays(ful
         save_checkpoint(path, checkpoint(1_000_000))
     assert load_checkpoint(path).model["a"].tolist() == [1.0] * 10
     assert os.listdir(full_disk) == ["last.pt"]
+
+
+def test_a_cache_keeps_what_was_touched_last(tmp_path: Path) -> None:
+    for number, name in enumerate(("oldest", "older", "newer", "newest")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "inside").touch()
+        os.utime(folder, (number, number))
+    os.utime(tmp_path / "oldest", (9, 9))
+    keep_latest(tmp_path.iterdir(), 2)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"oldest", "newest"}

@@ -6,6 +6,8 @@ on noise, which catches a conversion that went wrong; `sightline export` compare
 
 import hashlib
 import logging
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from sightline.deps import require, require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder
-from sightline.files import cache_folder, whole_folder
+from sightline.files import cache_folder, keep_latest, whole_folder
 from sightline.formats import Format, Graph, Tolerance, find_format, open_exported
 from sightline.model_folder import ModelFolder, ModelSpec, sha256
 
@@ -29,6 +31,9 @@ log = logging.getLogger("sightline")
 NUM_IMAGES = 4
 """Of noise, that a conversion is compared on."""
 
+KEPT = 32
+"""Conversions in the cache; those that were not used for longest make room."""
+
 
 def converted(folder: ModelFolder, form: str) -> ExportedFolder:
     """The network in that format, normalised images in, logits out, float32 weights.
@@ -37,10 +42,11 @@ def converted(folder: ModelFolder, form: str) -> ExportedFolder:
     """
     chosen = find_format(form)
     path = cache_folder() / "engines" / f"{folder.spec.fingerprint[:16]}-{form}-{_versions_hash(chosen)}"
-    try:
-        return ExportedFolder.read(path)
-    except ModelError:  # none yet, or a damaged one
-        pass
+    with suppress(ModelError):  # none yet, or a damaged one
+        found = ExportedFolder.read(path)
+        with suppress(OSError):  # of a cache that may be read only
+            os.utime(path)
+        return found
     require_torch(f"Converting the model for {form}")
     for module in chosen.modules:
         require(module, extra=chosen.extra or "train", purpose=f"Converting the model for {form}")
@@ -60,6 +66,7 @@ def converted(folder: ModelFolder, form: str) -> ExportedFolder:
                 f"Converted for {form} the network doesn't give its own answers: logits differ by {distance:.2g} of "
                 "their spread on noise. Use another engine, torch for one."
             )
+    keep_latest((entry for entry in path.parent.iterdir() if entry.is_dir()), KEPT)
     return ExportedFolder(path, artefact.spec, artefact.artefact)
 
 

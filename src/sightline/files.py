@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -113,6 +113,17 @@ def cache_folder() -> Path:
         return Path.home() / ".cache" / "sightline"
     except RuntimeError:  # a container's user may have neither $HOME nor an entry in the list of users
         return Path(tempfile.gettempdir()) / f"sightline-{os.getuid()}"
+
+
+def keep_latest(entries: Iterable[Path], count: int) -> None:
+    """Delete all but the `count` files and folders of a cache that were touched last; what can't be deleted stays."""
+    dated: list[tuple[float, Path]] = []
+    for entry in entries:
+        with suppress(OSError):  # another process tidies up too
+            dated.append((entry.stat().st_mtime, entry))
+    for _, entry in sorted(dated, reverse=True)[count:]:
+        with suppress(OSError):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -6,8 +6,10 @@ The features are kept in the cache, so that a second probe of the same weights a
 import hashlib
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +40,8 @@ NOT_USED = (
     "epochs, batch_size, augment, loss, optim, data.sampling, data.repeats, model.dropout, model.drop_path, "
     "and train but its device"
 )
+KEPT = 16
+"""Sets of features in the cache; those that were not used for longest make room."""
 
 _ROWS = 4096
 """Features that are in memory at once while they are standardised."""
@@ -94,8 +98,11 @@ class _Features:
                 _standardise(rows, len(splits.train))
                 rows.flush()
                 del rows
+            files.keep_latest(path.parent.glob("*.npy"), KEPT)
         else:
             log.info(f"Features found in the cache: {path}.")
+            with suppress(OSError):  # of a cache that may be read only
+                os.utime(path)
         return cls(_mapped(path, shape), len(splits.train))
 
 
