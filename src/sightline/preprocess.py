@@ -25,6 +25,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LONGEST = 8
 """Images whose sides differ by a larger factor are cut to their centre before resizing."""
 
+_IN_CACHE = 40_000
+"""Pixels that are normalised at a time: 480 kB of float32, which a core's cache holds between one step and the next."""
+
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -87,8 +90,11 @@ class Preprocess:
         mean = torch.tensor(self.mean, device=pixels.device).mul(255).repeat(width)  # (W * 3,)
         scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().repeat(width)
         rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
-        values = rows.float().sub_(mean) if rows.dtype == torch.uint8 else rows.float() - mean
-        return values.mul_(scale).view(-1, height, width, 3).permute(0, 3, 1, 2)
+        values = torch.empty(rows.shape, dtype=torch.float32, device=pixels.device)
+        step = _IN_CACHE // width + 1 if pixels.device.type == "cpu" else max(1, len(rows))
+        for given, part in zip(rows.split(step), values.split(step), strict=True):
+            part.copy_(given).sub_(mean).mul_(scale)
+        return values.view(-1, height, width, 3).permute(0, 3, 1, 2)
 
     def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 -> float32, the very bits of `normalize`, without torch."""

@@ -57,9 +57,13 @@ class Packed:
 
     def rows(self, indices: NDArray[np.int64], make: Callable[[int], Pixels]) -> Pixels:
         """(B, side, side, 3): the rows at `indices`; `make(index)` gives the pixels of one that isn't filled."""
-        missing = np.flatnonzero(~self._filled[indices])  # asked first: another thread may fill them meanwhile
-        rows = self._rows[indices]
-        for place in missing.tolist():
+        filled = self._filled[indices]  # asked first: another thread may fill them meanwhile
+        if filled.all():
+            rows = self._rows[indices]
+        else:
+            rows = np.empty((len(indices), *self._shape[1:]), np.uint8)
+            rows[filled] = self._rows[indices[filled]]
+        for place in np.flatnonzero(~filled).tolist():
             index = int(indices[place])
             rows[place] = make(index)
             self._fill(index, rows[place])
@@ -69,9 +73,8 @@ class Packed:
 
     def _fill(self, index: int, pixels: Pixels) -> None:
         # Written to the file, not through the map: a full disk is an error there, and the end of the process here.
-        content = pixels.tobytes()
         with suppress(OSError):
-            if os.pwrite(self._file.fileno(), content, index * len(content)) == len(content):
+            if os.pwrite(self._file.fileno(), pixels.data, index * pixels.nbytes) == pixels.nbytes:
                 self._filled[index] = True
                 self._unsaved += 1
 
