@@ -71,6 +71,24 @@ def test_the_int8_folder_is_smaller_opens_and_states_its_parity_in_accuracy(
         compress(folder.path, [method], out=tmp_path / "again")
 
 
+@pytest.mark.parametrize(
+    ("precision", "largest"), [("fp16", 0.62), pytest.param("int8_weights", 0.4, marks=pytest.mark.slow)]
+)
+def test_weights_alone_are_stored_smaller_and_answer_nearly_alike(
+    precision: str, largest: float, parent: ModelFolder, tmp_path: Path
+) -> None:
+    method = Quantize(precision=precision)  # pyright: ignore[reportArgumentType]
+    rows = compress(parent, [method], out=tmp_path / "out")
+    folder = open_folder(rows[-1].path)
+    assert isinstance(folder, ExportedFolder)
+    assert folder.artefact.precision == rows[1].precision == precision
+    weights = next(folder.path.glob("*.bin")).stat().st_size
+    assert weights < largest * 4 * rows[0].params
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), np.uint8)
+    expected, found = Predictor(parent).logits(pixels), Predictor(folder).logits(pixels)
+    assert 0 < np.abs(expected - found).max() < 0.05 * expected.std()
+
+
 def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(
     parent: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +113,8 @@ def test_nothing_comes_after_quantising(parent: ModelFolder, tmp_path: Path) -> 
         ({"max_drop": 0.0}, "above 0 and at most 100, got 0"),
         ({"num_images": 0}, "at least 1"),
         ({"engine": "onix"}, "Did you mean 'onnx'"),
+        ({"precision": "int4"}, "Did you mean 'int8'"),
+        ({"engine": "onnx", "precision": "fp16"}, "fp16 is written for openvino alone, got 'onnx'"),
     ):
         with pytest.raises(ModelError, match=sentence):
             Quantize(**settings)  # pyright: ignore[reportArgumentType]

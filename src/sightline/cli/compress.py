@@ -28,6 +28,14 @@ def compress(
         str,
         typer.Option(help="The share to keep of macs, params or latency, such as macs=0.5.", metavar="TARGET=SHARE"),
     ] = "",
+    sweep: Annotated[
+        str,
+        typer.Option(
+            help="Several shares for --prune, which then names the target alone: each goes through all steps, "
+            "and a plot shows what they left.",
+            metavar="SHARE,SHARE,...",
+        ),
+    ] = "",
     importance: Annotated[
         str, typer.Option(help="Of a channel: magnitude, group_norm, taylor or batch_norm.")
     ] = "group_norm",
@@ -47,7 +55,12 @@ def compress(
         int | None, typer.Option(help="Of --distill; for a student those of MODEL's recipe if left out, else 5.")
     ] = None,
     quantize: Annotated[
-        str, typer.Option(help="Compute in whole numbers: int8, calibrated on training images.", metavar="int8")
+        str,
+        typer.Option(
+            help="int8 computes in whole numbers, calibrated on training images; int8_weights and fp16 only store the "
+            "weights smaller.",
+            metavar="int8|int8_weights|fp16",
+        ),
     ] = "",
     engine: Annotated[str, typer.Option(help="Of --quantize: openvino or onnx.")] = "openvino",
     max_drop: Annotated[
@@ -64,10 +77,11 @@ def compress(
     """Make a model smaller, and show what each step cost: the same command goes on where one was interrupted."""
     from sightline.compression import Method
     from sightline.compression import compress as run
+    from sightline.compression import sweep as run_sweep
     from sightline.compression.distill import Distill
     from sightline.compression.prune import Prune
     from sightline.compression.quantize import Quantize
-    from sightline.errors import SightlineError
+    from sightline.reports.sweep import write_sweep
 
     say()
     if sensitivity is not None:
@@ -79,21 +93,21 @@ def compress(
         "--distill", distills, temperature=temperature != 4.0, weight=weight != 0.9, distill_epochs=bool(distill_epochs)
     )
     _check_used("--quantize", bool(quantize), max_drop=max_drop is not None, engine=engine != "openvino")
-    methods: list[Method] = []
-    if prune:
-        target, share = _target(prune)
-        methods.append(
-            Prune(
-                target=target,  # pyright: ignore[reportArgumentType]  # checked there
-                share=share,
-                importance=importance,  # pyright: ignore[reportArgumentType]
-                ranking=ranking,  # pyright: ignore[reportArgumentType]
-                round_to=round_to,
-                steps=steps,
-                epochs=epochs,
-                settings=tuple(settings or ()),
-            )
+    target, shares = _targets(prune, sweep)
+    cuts = [
+        Prune(
+            target=target,  # pyright: ignore[reportArgumentType]  # checked there
+            share=share,
+            importance=importance,  # pyright: ignore[reportArgumentType]
+            ranking=ranking,  # pyright: ignore[reportArgumentType]
+            round_to=round_to,
+            steps=steps,
+            epochs=epochs,
+            settings=tuple(settings or ()),
         )
+        for share in shares
+    ]
+    methods: list[Method] = []
     if distills:
         methods.append(
             Distill(
@@ -106,10 +120,22 @@ def compress(
             )
         )
     if quantize:
-        if quantize != "int8":
-            raise SightlineError(f"--quantize takes int8, got {quantize!r}.")
-        methods.append(Quantize(engine=engine, max_drop=max_drop))  # pyright: ignore[reportArgumentType]
-    _print(run(model, methods, data=data, out=out, device=device))
+        methods.append(
+            Quantize(
+                engine=engine,  # pyright: ignore[reportArgumentType]
+                precision=quantize,  # pyright: ignore[reportArgumentType]
+                max_drop=max_drop,
+            )
+        )
+    if not sweep:
+        _print(run(model, [*cuts, *methods], data=data, out=out, device=device))
+        return
+    place = out or model.resolve().with_name(f"{model.resolve().name}-sweep")
+    ways = {f"{target}={cut.share:g}": [cut, *methods] for cut in cuts}
+    rows = run_sweep(model, ways, data=data, out=place, device=device)
+    _print(rows)
+    write_sweep(place / "sweep.png", rows)
+    print(f"plot    {place / 'sweep.png'}")
 
 
 def _check_used(method: str, chosen: bool, **changed: bool) -> None:
@@ -134,15 +160,20 @@ def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, dev
     print(f"plot    {plot}")
 
 
-def _target(text: str) -> tuple[str, float]:
+def _targets(prune: str, sweep: str) -> tuple[str, list[float]]:
+    """The target and the shares of it to keep, each once: --prune's own, or those of --sweep."""
     from sightline.errors import SightlineError
 
-    name, _, share = text.partition("=")
+    if sweep and (not prune or "=" in prune):
+        raise SightlineError(f"--sweep gives the shares of one target, such as --prune macs; got --prune {prune!r}.")
+    name, _, share = prune.partition("=")
     try:
-        return name.strip(), float(share)
+        return name.strip(), list(dict.fromkeys(map(float, (sweep or share).split(",")))) if prune else []
     except ValueError as error:
+        if sweep:
+            raise SightlineError(f"--sweep takes shares to keep, such as 0.8,0.6,0.4; got {sweep!r}.") from error
         raise SightlineError(
-            f"--prune takes a target and the share to keep, such as macs=0.5; got {text!r}."
+            f"--prune takes a target and the share to keep, such as macs=0.5; got {prune!r}."
         ) from error
 
 

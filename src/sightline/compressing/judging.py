@@ -45,6 +45,8 @@ class Row:
     macs: int
     engine: str
     """What the time was measured with."""
+    precision: str
+    """What that computed in, or what its weights are stored in."""
     seconds: float | None = None
     """The median for one image; None where it was not measured."""
     same_engine_seconds: float | None = None
@@ -80,6 +82,7 @@ class Judge:
             params=self._counts[0],
             macs=self._counts[1],
             engine=folder.artefact.format if isinstance(folder, ExportedFolder) else "torch",
+            precision=folder.artefact.precision if isinstance(folder, ExportedFolder) else "float32",
         )
         self._rows.append(row)
         return figures
@@ -121,8 +124,7 @@ class Judge:
 
 
 def _job(row: Row) -> Job:
-    precision = "float32" if row.engine == "torch" else "int8"
-    return Job(path=row.path, engine=row.engine, precision=precision, batch_size=1)
+    return Job(path=row.path, engine=row.engine, precision=row.precision, batch_size=1)
 
 
 def answers_right(

@@ -13,7 +13,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -77,9 +77,7 @@ def compress(
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     if any(type(method).__module__.endswith(".quantize") for method in methods[:-1]):
         raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
-    place = (
-        Path(out) if out is not None else folder.path.resolve().with_name(f"{folder.path.resolve().name}-compressed")
-    )
+    place = _place(folder, out, "compressed")
     if data is not None:
         check_outside(place, data)
     _check_free(place, methods)
@@ -96,6 +94,43 @@ def compress(
                 _tidy(place, made_before=made_before)
                 raise
     return judge.rows()
+
+
+def sweep(
+    model: str | Path | ModelFolder,
+    ways: Mapping[str, Sequence[Method]],
+    *,
+    data: str | Path | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+) -> list[Row]:
+    """Compress one model in several ways, and judge what they gave side by side: a row for the model, one for each way.
+
+    Each way's steps lie below its name in `out`, which is MODEL-sweep if left out; the same call goes on with it. A
+    way whose target can't be reached is named and left out. Raises like `compress`, and ModelError when none is left.
+    """
+    folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
+    place = _place(folder, out, "sweep")
+    judge = Judge(find_images(folder, data), device)
+    judge.add("as it was", folder)
+    failed: dict[str, ModelError] = {}
+    for name, methods in ways.items():
+        log.info(f"--- {name}")
+        try:
+            found = compress(folder, methods, data=data, out=place / name, device=device)[-1]
+        except ModelError as error:
+            failed[name] = error
+            log.warning(f"{name} is left out: {error}")
+            continue
+        judge.add(name, open_folder(found.path))
+    if len(failed) == len(ways):
+        raise next(iter(failed.values()))
+    return judge.rows()
+
+
+def _place(folder: ModelFolder, out: str | Path | None, kind: str) -> Path:
+    own = folder.path.resolve()
+    return Path(out) if out is not None else own.with_name(f"{own.name}-{kind}")
 
 
 def step_name(number: int, method: Method) -> str:

@@ -2,6 +2,9 @@
 
 Activations' ranges come from a sample in which every class has its share, prepared as in evaluation. int8 moves every
 logit, so the result is held to its accuracy on the validation split, by a paired test, and not to the logits.
+
+int8_weights and fp16 store the weights smaller and compute in float32: a smaller file, not a faster network. They need
+no calibration.
 """
 
 import logging
@@ -36,6 +39,7 @@ from sightline.quantization import Bound, Request
 log = logging.getLogger("sightline")
 
 Engine = Literal["openvino", "onnx"]
+Precision = Literal["int8", "int8_weights", "fp16"]
 
 INT8 = Tolerance(max_difference=1e6, mean_difference=1e6, min_agreement=0.0, max_probability_difference=1.0)
 """Logits are shown and held to nothing: `max_drop` holds the accuracy."""
@@ -49,7 +53,8 @@ class Quantize:
     """By which engine, and how much accuracy may go."""
 
     engine: Engine = "openvino"
-    """openvino, by NNCF; or onnx, by ONNX Runtime."""
+    """openvino, by NNCF; or onnx, by ONNX Runtime, which takes int8 alone."""
+    precision: Precision = "int8"
     max_drop: float | None = None
     """Points of accuracy on the validation split that may be lost; more is an error, which openvino first tries to
     avoid by putting layers back to float32. None: no bound."""
@@ -61,6 +66,11 @@ class Quantize:
             raise ModelError(
                 unknown_name("engine", self.engine, get_args(Engine), listing="`sightline compress --help`")
             )
+        if self.precision not in get_args(Precision):
+            known = get_args(Precision)
+            raise ModelError(unknown_name("precision", self.precision, known, listing="`sightline compress --help`"))
+        if self.precision != "int8" and self.engine != "openvino":
+            raise ModelError(f"quantize: {self.precision} is written for openvino alone, got {self.engine!r}.")
         if self.max_drop is not None and not 0 < self.max_drop <= 100:
             raise ModelError(
                 f"quantize: max_drop is in points of accuracy, above 0 and at most 100, got {self.max_drop:g}."
@@ -73,16 +83,20 @@ class Quantize:
         form = find_format(self.engine)
         source = work / "float32"
         with whole_folder(source) as aside:
-            form.write(build_graph(folder, pixels=False, precision="int8"), aside)
-        with whole_folder(work / "int8") as aside:
+            form.write(build_graph(folder, pixels=False, precision=self.precision), aside)
+        with whole_folder(work / self.precision) as aside:
             details = self._quantise(folder, images, source, aside)
             exported = self._described(folder, aside, details)
             self._hold(folder, exported, images)
             exported = _compared(folder, exported, images)
             exported.write()
-        return ExportedFolder.read(work / "int8")
+        return ExportedFolder.read(work / self.precision)
 
     def _quantise(self, folder: ModelFolder, images: Images, source: Path, target: Path) -> dict[str, Any]:
+        if self.precision != "int8":
+            from sightline.quantization import openvino
+
+            return openvino.shrink_weights(Request(source, target, [], transformer=False), self.precision)
         places = images.sample(self.num_images)
         model = folder.model()
         request = Request(source, target, _normalised(folder, images, places), _has_attention(model))
@@ -116,15 +130,15 @@ class Quantize:
         log.info(f"On the {counted(len(before), 'validation image')}: {found}.")
         if self.max_drop is not None and -found.difference * 100 > self.max_drop:
             raise ModelError(
-                f"int8 changed the accuracy on the validation split by {found}, where {self.max_drop:g} may be lost. "
-                "Allow more by --max-drop, or train longer before."
+                f"{self.precision} changed the accuracy on the validation split by {found}, where "
+                f"{self.max_drop:g} may be lost. Allow more by --max-drop, or train longer before."
             )
 
     def _described(self, folder: ModelFolder, place: Path, details: dict[str, Any]) -> ExportedFolder:
         modules = ("onnxruntime",) if self.engine == "onnx" else ("openvino", "nncf")
         artefact = Artefact(
             format=self.engine,
-            precision="int8",
+            precision=self.precision,
             pixels=False,
             files={file.name: sha256(file) for file in sorted(place.iterdir())},
             details=details,

@@ -19,8 +19,10 @@ from sightline.formats import BF16, FLOAT32, Format, Graph
 
 FILE = "model.xml"
 """Beside it lies model.bin, the weights."""
-HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"}
-"""What is left in float of a graph that was quantised to int8 computes in float32."""
+WEIGHTS_ALONE = ("int8_weights", "fp16")
+"""Precisions in which weights are stored, and made float32 where they are used."""
+HINTS = {"float32": "f32", "bf16": "bf16", "int8": "f32"} | dict.fromkeys(WEIGHTS_ALONE, "f32")
+"""What is left in float of a graph that was quantised computes in float32."""
 
 
 class OpenVinoRunner:
@@ -71,5 +73,5 @@ ENTRY = Format(
     tolerances={"float32": FLOAT32, "bf16": BF16},
     write=write,
     open=lambda folder, precision, threads: OpenVinoRunner(folder / FILE, precision, threads),
-    also_opens=("int8",),
+    also_opens=("int8", *WEIGHTS_ALONE),
 )

@@ -1,0 +1,159 @@
+"""What compression costs and gains, on networks trained here: pruning, distillation, int8 and the whole chain.
+
+    python benchmarks/compression.py CIFAR10.zip --work FOLDER prune distill int8 chain --models MODEL ...
+    python benchmarks/compression.py PHOTOS.zip --work FOLDER speed
+
+- prune: ResNet-20 and ResNet-56, half their multiply-accumulates, trained on for a third of the epochs they had.
+- distill: ResNet-20 taught by the ResNet-56, beside ResNet-20 alone, three seeds each, the same epochs.
+- int8: each model folder of --models by NNCF, on its own test images.
+- chain: ResNet-56 pruned, taught by itself and quantised, with at most a point to lose.
+- speed: ResNet-18 and ResNet-50 at 224 pixels with random weights, float32 and int8, batches of 1 and 32, two threads.
+
+FOLDER keeps every model: the same command goes on where one was stopped. Results go to results/compression.json.
+"""
+
+import argparse
+import json
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+from engines import filled_folder, p50
+
+from sightline.benchmarking import Plan, bench
+from sightline.compressing.judging import Row
+from sightline.compression import Method, compress
+from sightline.compression.distill import Distill
+from sightline.compression.prune import Prune
+from sightline.compression.quantize import Quantize
+from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.recipes import find_recipe
+from sightline.studies import Factor, Level, Study
+from sightline.training import resume, train
+from sightline.tuning import study
+
+RESULTS = Path(__file__).parent / "results" / "compression.json"
+SMALL, LARGE = "resnet20", "resnet56"
+SEEDS = 3
+
+
+class Ground:
+    """The images, and where models are kept."""
+
+    def __init__(self, asked: argparse.Namespace) -> None:
+        self.data, self.work, self.epochs, self.models = asked.data, asked.work, asked.epochs, asked.models
+
+    def recipe(self, network: str) -> Recipe:
+        return override(find_recipe("resnet18_cifar10"), [f"model.name={network}", f"epochs={self.epochs}"])
+
+    def trained(self, network: str) -> ModelFolder:
+        path = self.work / network
+        if (path / "model.json").exists():
+            return ModelFolder.read(path)
+        going_on = (path / "checkpoints").exists()
+        return resume(self.data, out=path) if going_on else train(self.recipe(network), self.data, out=path)
+
+    def compressed(self, network: str, name: str, *methods: Method) -> list[Row]:
+        return compress(self.trained(network), methods, data=self.data, out=self.work / f"{network}-{name}")
+
+    def prune(self) -> list[dict[str, object]]:
+        cut = Prune(target="macs", share=0.5, epochs=max(1, self.epochs // 3))
+        return [asdict(row) for network in (SMALL, LARGE) for row in self.compressed(network, "half", cut)]
+
+    def distill(self) -> list[dict[str, object]]:
+        taught = (f"distill.teacher={self.trained(LARGE).path.resolve()}",)
+        levels = (Level(label="alone", settings=()), Level(label=f"taught by {LARGE}", settings=taught))
+        question = Study(
+            question=f"Does {SMALL} learn more from {LARGE} than from the labels alone?",
+            recipe=self.recipe(SMALL),
+            factors=(Factor(name="teacher", levels=levels),),
+            repeats=SEEDS,
+        )
+        return [asdict(arm) for arm in study(question, self.data, out=self.work / "distilled").arms]
+
+    def quantised(self) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for model in self.models:
+            rows += map(asdict, compress(model, [Quantize()], out=self.work / f"{model.resolve().name}-int8"))
+        return rows
+
+    def chain(self) -> list[dict[str, object]]:
+        teacher = str(self.trained(LARGE).path.resolve())
+        methods: list[Method] = [
+            Prune(target="macs", share=0.5, epochs=max(1, self.epochs // 6)),
+            Distill(teacher=teacher, epochs=max(1, self.epochs // 6)),
+            Quantize(max_drop=1.0),
+        ]
+        return [asdict(row) for row in self.compressed(LARGE, "chain", *methods)]
+
+    def speed(self) -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = []
+        for network in ("resnet18", "resnet50"):
+            with tempfile.TemporaryDirectory() as place:
+                photos = Path(place, "photos")
+                folder = filled_folder(Path(place, network), network, divided(Path(self.data), photos))
+                [_, small] = compress(folder, [Quantize()], data=photos, out=Path(place, "small"))
+                plan = Plan(engines=("torch", "openvino"), threads=(2,), seconds=20, data=str(photos))
+                found = bench([folder.path, Path(small.path)], plan=plan)
+            rows += [{"network": network} | asdict(row) for row in found.rows]
+            for row in found.rows:
+                if row.latency is not None and row.ratio is not None:
+                    ratio = f"{row.ratio.value:.2f} ({row.ratio.low:.2f} to {row.ratio.high:.2f})"
+                    print(
+                        f"| {network}, batch {row.batch_size} | {row.label} | {p50(row) * 1e3:.1f} ms | {ratio} | "
+                        f"{row.size / 1e6:.1f} MB |"
+                    )
+        return rows
+
+
+def divided(archive: Path, folder: Path) -> tuple[str, ...]:
+    """The photos in two folders, as if they had labels: `compress` splits what it calibrates on by class."""
+    with zipfile.ZipFile(archive) as photos:
+        for number, name in enumerate(sorted(name for name in photos.namelist() if not name.endswith("/"))):
+            place = folder / "ab"[number % 2] / Path(name).name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(photos.read(name))
+    return "a", "b"
+
+
+def told(row: dict[str, object]) -> str:
+    keys = (
+        "name",
+        "accuracy",
+        "paired",
+        "size",
+        "macs",
+        "seconds",
+        "same_engine_seconds",
+        "labels",
+        "mean",
+        "difference",
+    )
+    return "  ".join(f"{key} {row[key]}" for key in keys if row.get(key) is not None)
+
+
+def main() -> None:
+    stages = ("prune", "distill", "int8", "chain", "speed")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("stages", nargs="+", choices=stages)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--models", nargs="*", type=Path, default=[])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    ground = Ground(asked)
+    made = dict(zip(stages, (ground.prune, ground.distill, ground.quantised, ground.chain, ground.speed), strict=True))
+    for stage in asked.stages:
+        stored = json.loads(asked.results.read_text()) if asked.results.exists() else {}
+        stored[stage] = made[stage]()
+        asked.results.write_text(json.dumps(stored, indent=2) + "\n")
+        if stage != "speed":
+            print("\n".join(told(row) for row in stored[stage]))
+
+
+if __name__ == "__main__":
+    main()

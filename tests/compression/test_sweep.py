@@ -1,0 +1,90 @@
+"""Several ways of compressing one model: judged side by side, drawn, and gone on with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from making import make_photos
+
+from sightline.compressing.judging import Row
+from sightline.evaluation.intervals import wilson
+from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.reports.sweep import unbeaten, write_sweep
+from sightline.training import train
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    place = tmp_path_factory.mktemp("parent")
+    settings = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=1"]
+    recipe = override(Recipe(), [*settings, "batch_size=12", "data.cache=false"])
+    return train(recipe, make_photos(place / "photos"), out=place / "run", measure=())
+
+
+def row(name: str, right: int, macs: int, seconds: float | None) -> Row:
+    return Row(
+        name=name,
+        path=name,
+        accuracy=wilson(right, 100),
+        num_images=100,
+        paired=None,
+        size=1,
+        params=1,
+        macs=macs,
+        engine="torch",
+        precision="float32",
+        seconds=seconds,
+    )
+
+
+ROWS = [row("whole", 90, 100, 4.0), row("half", 91, 50, 3.0), row("worse", 80, 60, 2.0), row("least", 70, 10, None)]
+
+
+def test_the_front_holds_what_nothing_beats_in_both() -> None:
+    assert [row.name for row in unbeaten(ROWS, lambda row: row.macs)] == ["least", "half"]
+    assert [row.name for row in unbeaten(ROWS[:3], lambda row: row.seconds or 0)] == ["worse", "half"]
+
+
+def test_the_plot_is_whole_though_a_way_has_no_time(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep.png", ROWS)
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_a_share_that_cannot_be_reached_is_named_and_the_others_are_judged_together(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    shares = ("--prune", "macs", "--sweep", "0.8,0.6,0.01", "--epochs", "0", "--round-to", "1")
+    code, printed, said = run_cli("compress", parent.path, *shares, "--out", tmp_path / "swept")
+    assert code == 0, said
+    assert "macs=0.01 is left out" in said
+    named = [line.split()[0] for line in printed.splitlines() if line.startswith("macs=")]
+    assert named == ["macs=0.8", "macs=0.6"]
+    assert (tmp_path / "swept" / "sweep.png").exists()
+    before = (tmp_path / "swept" / "macs=0.8" / "1-prune" / "weights.safetensors").stat().st_mtime_ns
+    code, _, _ = run_cli("compress", parent.path, *shares, "--out", tmp_path / "swept")
+    after = (tmp_path / "swept" / "macs=0.8" / "1-prune" / "weights.safetensors").stat().st_mtime_ns
+    assert (code, after) == (0, before)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--sweep", "0.5"), "gives the shares of one target"),
+        (("--prune", "macs=0.5", "--sweep", "0.5"), "gives the shares of one target"),
+        (("--prune", "macs", "--sweep", "0.5,half"), "--sweep takes shares"),
+        (("--prune", "macs"), "--prune takes a target and the share"),
+        (("--prune", "macs", "--sweep", "0.5,1.5"), "above 0 and below 1"),
+    ],
+)
+def test_shares_that_make_no_sense_are_one_sentence(
+    run_cli: Callable[..., tuple[int, str, str]],
+    parent: ModelFolder,
+    options: tuple[str, ...],
+    sentence: str,
+) -> None:
+    code, _, said = run_cli("compress", parent.path, *options)
+    assert (code, sentence in said) == (2, True), said
+    assert not parent.path.with_name("run-sweep").exists()
