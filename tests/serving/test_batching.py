@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sightline.errors import UnreadableImageError
-from sightline.serving.batching import Batcher, Model
+from sightline.serving.batching import LARGE_BYTES, Batcher, Model
 from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
 from sightline.serving.metrics import Metrics
@@ -17,6 +17,7 @@ from sightline.serving.problems import Problem, RequestError
 
 SOON = 20.0
 """Seconds; longer than any test."""
+EACH = pytest.mark.parametrize("decode_threads", [2, 0], ids=["beside the model", "in its thread"])
 
 
 class Recorder:
@@ -68,7 +69,8 @@ async def until(met: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_a_lone_image_does_not_wait_for_others() -> None:
+@EACH
+def test_a_lone_image_does_not_wait_for_others(decode_threads: int) -> None:
     async def scenario(batcher: Batcher) -> None:
         start = time.monotonic()
         [answer] = await batcher.submit([b"\7"], deadline=deadline()).future
@@ -76,7 +78,7 @@ def test_a_lone_image_does_not_wait_for_others() -> None:
         assert answer.tolist() == [7]
         assert time.monotonic() - start < 5
 
-    with_batcher(Recorder(), scenario, max_wait_seconds=10.0)
+    with_batcher(Recorder(), scenario, max_wait_seconds=10.0, decode_threads=decode_threads)
 
 
 def test_what_arrives_during_a_run_is_run_together_up_to_the_largest_batch() -> None:
@@ -97,13 +99,14 @@ def test_what_arrives_during_a_run_is_run_together_up_to_the_largest_batch() -> 
     assert max(map(len, recorder.runs)) == 4
 
 
-def test_a_bad_image_fails_alone_and_in_its_place() -> None:
+@EACH
+def test_a_bad_image_fails_alone_and_in_its_place(decode_threads: int) -> None:
     async def scenario(batcher: Batcher) -> None:
         answers = await batcher.submit([b"\1", b"\0", b"\3"], deadline=deadline()).future
         assert answers[1] == Problem("unreadable_image", "it is zero")
         assert [answers[0].tolist(), answers[2].tolist()] == [[1], [3]]  # type: ignore[union-attr]
 
-    with_batcher(Recorder(), scenario)
+    with_batcher(Recorder(), scenario, decode_threads=decode_threads)
 
 
 def test_beyond_the_queue_a_request_is_told_when_to_come_back() -> None:
@@ -147,7 +150,8 @@ def test_a_queue_that_would_take_too_long_is_full() -> None:
     asyncio.run(main())
 
 
-def test_work_whose_deadline_is_over_or_whose_client_left_is_not_run() -> None:
+@EACH
+def test_work_whose_deadline_is_over_or_whose_client_left_is_not_run(decode_threads: int) -> None:
     recorder = Recorder()
 
     async def scenario(batcher: Batcher) -> None:
@@ -165,7 +169,7 @@ def test_work_whose_deadline_is_over_or_whose_client_left_is_not_run() -> None:
         await asyncio.gather(first.future, kept.future)
         await until(lambda: batcher.waiting == 0)
 
-    with_batcher(recorder, scenario)
+    with_batcher(recorder, scenario, decode_threads=decode_threads)
     assert [number for run in recorder.runs for number in run] == [1, 4]
 
 
@@ -183,6 +187,30 @@ def test_images_are_decoded_beside_each_other() -> None:
         await batcher.submit([b"\1", b"\2"], deadline=deadline()).future
 
     with_batcher(recorder, scenario)
+
+
+def test_on_a_single_core_small_images_are_decoded_where_the_model_runs_and_large_ones_beside_it() -> None:
+    recorder = Recorder()
+    where: dict[int, int] = {}
+    read, run = recorder.decode, recorder.probabilities
+
+    def decode(source: Source) -> NDArray[np.uint8]:
+        where[len(source)] = threading.get_ident()
+        return read(source)
+
+    def probabilities(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        where[0] = threading.get_ident()
+        return run(pixels)
+
+    recorder.decode, recorder.probabilities = decode, probabilities  # type: ignore[method-assign]
+
+    async def scenario(batcher: Batcher) -> None:
+        large = b"\2" * (LARGE_BYTES + 1)
+        answers = await batcher.submit([b"\1", large, b"\3\3"], deadline=deadline()).future
+        assert [answer.tolist() for answer in answers] == [[1], [2], [3]]  # type: ignore[union-attr]
+
+    with_batcher(recorder, scenario, decode_threads=0)
+    assert where[0] == where[1] == where[2] != where[LARGE_BYTES + 1]
 
 
 def test_decoding_does_not_run_far_ahead_of_the_model() -> None:
@@ -226,7 +254,8 @@ def test_a_model_that_fails_answers_its_batch_and_goes_on() -> None:
     asyncio.run(main())
 
 
-def test_closing_waits_for_what_was_accepted_and_ends_the_threads() -> None:
+@EACH
+def test_closing_waits_for_what_was_accepted_and_ends_the_threads(decode_threads: int) -> None:
     recorder = Recorder()
 
     async def scenario(batcher: Batcher) -> None:
@@ -234,7 +263,7 @@ def test_closing_waits_for_what_was_accepted_and_ends_the_threads() -> None:
         await batcher.close()
         assert all(ticket.future.done() for ticket in tickets)
 
-    with_batcher(recorder, scenario)
+    with_batcher(recorder, scenario, decode_threads=decode_threads)
     until_gone = time.monotonic() + SOON
     while any(thread.name == "sightline-m" for thread in threading.enumerate()):
         assert time.monotonic() < until_gone

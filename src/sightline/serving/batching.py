@@ -1,5 +1,8 @@
 """Dynamic batching: threads decode images, one thread runs the model on whatever is decoded by then.
 
+On a single core, where threads could only take slices from each other, that one thread decodes what it runs; images in
+large files are still decoded beside it, so that nobody waits for the whole of one.
+
 A run starts when it is full, when nothing else is on its way, or when its first image has waited `max_wait_seconds`:
 a lone request on an idle server never waits. Each image fails alone, in decoding; work whose client has gone or whose
 deadline is over is dropped before it is decoded and again before it is run. The queue is bounded.
@@ -31,6 +34,9 @@ Answer = NDArray[np.float64] | Problem
 
 BACKGROUND_BATCH = 8
 """Images of a heat map in one run: what a prediction that arrives meanwhile waits for."""
+
+LARGE_BYTES = 1_000_000
+"""Of a file that is never decoded in the model's own thread."""
 
 _DROPPED = Problem("deadline_exceeded", "The request was not answered in time.")
 _log = logging.getLogger("sightline.serving")
@@ -96,6 +102,8 @@ class Batcher:
         self._background: deque[_Work] = deque()
         self._closed = False
 
+        self._alone = cores == 1 and not batching.decode_threads
+
         name = model.name
         self._queue_gauge = metrics.queue.labels(name)
         self._batch_sizes = metrics.batch_size.labels(name)
@@ -119,10 +127,15 @@ class Batcher:
         """
         self._admit(len(sources))
         ticket = self._ticket(len(sources), deadline)
+        now = time.monotonic()
         with self._has_arrived:
             for place, source in enumerate(sources):
-                self._arrived.append(_Work(ticket, place, source))
-            self._has_arrived.notify(len(sources))
+                if self._alone and _num_bytes(source) <= LARGE_BYTES:
+                    self._ready.append(_Work(ticket, place, source, ready_at=now))
+                    self._has_ready.notify()
+                else:
+                    self._arrived.append(_Work(ticket, place, source))
+                    self._has_arrived.notify()
         return ticket
 
     def submit_background(self, pixels: NDArray[np.uint8], *, deadline: float) -> Ticket:
@@ -147,10 +160,12 @@ class Batcher:
         """Nobody waits for it any more: what isn't begun is forgotten."""
         ticket.dropped = True
         with self._has_arrived:
-            before = len(self._arrived) + len(self._background)
-            self._arrived = deque(work for work in self._arrived if work.ticket is not ticket)
-            self._background = deque(work for work in self._background if work.ticket is not ticket)
-            forgotten = before - len(self._arrived) - len(self._background)
+            forgotten = 0
+            for line in (self._arrived, self._ready, self._background):
+                kept = [work for work in line if work.ticket is not ticket]
+                forgotten += len(line) - len(kept)
+                line.clear()
+                line.extend(kept)
         self._add(-forgotten)
 
     async def close(self) -> None:
@@ -234,10 +249,11 @@ class Batcher:
                     self._has_arrived.notify_all()
             over, live = list[tuple[_Work, Answer]](), list[_Work]()
             for work in batch:  # asked once: a deadline that passes between two looks would leave the work in neither
-                if work.over():
-                    over.append((work, _DROPPED))
-                else:
+                problem = self._decode(work) if work.pixels is None else _DROPPED if work.over() else None
+                if problem is None:
                     live.append(work)
+                else:
+                    over.append((work, problem))
             if over:
                 self._finish(over)
             if live:
@@ -288,3 +304,7 @@ class Batcher:
             if ticket.remaining == 0 and not ticket.future.done():
                 ticket.future.set_result(ticket.answers)
         self._add(-len(finished))
+
+
+def _num_bytes(source: Source) -> int:
+    return len(source) if isinstance(source, bytes) else source.nbytes

@@ -52,7 +52,7 @@ class Batching:
     """How images are put together for one run of the model."""
 
     max_batch: int = 16
-    """Images in a run at most."""
+    """Images in a run at most; a model that is opened says of which size up to it an image costs least here."""
     max_wait_seconds: float = 0.005
     """How long a decoded image waits for others that are being decoded. With none under way it never waits."""
     decode_threads: int = 0

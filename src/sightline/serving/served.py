@@ -9,21 +9,20 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import numpy as np
 
 from sightline.errors import SightlineError, unknown_name
 from sightline.model_folder import read_description
 from sightline.prediction import Predictor
 from sightline.serving.batching import Batcher, Model
 from sightline.serving.decoding import decoded
-from sightline.serving.limits import Settings
+from sightline.serving.limits import Batching, Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import refuse
+from sightline.serving.run_size import fastest_run
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 """Name, time of change and size of a folder's files."""
@@ -96,13 +95,14 @@ class Served:
             path = self._paths[name]
             stamp = _stamp(path)
             try:
-                predictor, description = await asyncio.to_thread(self._open, path)
+                predictor, description, size = await asyncio.to_thread(self._open, path)
             except (SightlineError, OSError, RuntimeError, ValueError):
                 self._refused[name] = stamp
                 self._metrics.reloads.labels(name, "refused").inc()
                 raise
             older = self._loaded.get(name)
-            self._loaded[name] = self._wrap(name, path, predictor, description, stamp)
+            batching = replace(self._settings.batching, max_batch=size)
+            self._loaded[name] = self._wrap(name, path, predictor, description, stamp, batching)
             if older is not None:
                 self._metrics.reloads.labels(name, "loaded").inc()
                 self._retire(older)
@@ -126,7 +126,8 @@ class Served:
         """Answer what was accepted, then end every thread."""
         await asyncio.gather(*(loaded.batcher.close() for loaded in self), *self._closing)
 
-    def _open(self, path: Path) -> tuple[Predictor, dict[str, Any]]:
+    def _open(self, path: Path) -> tuple[Predictor, dict[str, Any], int]:
+        """Also how many images its runs should take."""
         settings = self._settings
         predictor = Predictor.open(
             path,
@@ -136,19 +137,26 @@ class Served:
             threads=settings.threads,
             batch_size=settings.batching.max_batch,
         )
-        size = predictor.spec.preprocess.image_size
-        for count in (1, 2):  # engines set themselves up at the first run of a shape
-            predictor.probabilities(np.zeros((count, 3, size, size), np.uint8))
-        return predictor, read_description(path)
+        side = predictor.spec.preprocess.image_size
+        size = fastest_run(predictor.probabilities, side, settings.batching.max_batch)
+        return predictor, read_description(path), size
 
-    def _wrap(self, name: str, path: Path, predictor: Predictor, description: dict[str, Any], stamp: Stamp) -> Loaded:
+    def _wrap(
+        self,
+        name: str,
+        path: Path,
+        predictor: Predictor,
+        description: dict[str, Any],
+        stamp: Stamp,
+        batching: Batching,
+    ) -> Loaded:
         limits, preprocess = self._settings.limits, predictor.spec.preprocess
         model = Model(
             name=name,
             decode=lambda source: decoded(source, preprocess, limits.max_pixels),
             probabilities=predictor.probabilities,
         )
-        batcher = Batcher(model, batching=self._settings.batching, limits=limits, metrics=self._metrics, cores=cores())
+        batcher = Batcher(model, batching=batching, limits=limits, metrics=self._metrics, cores=cores())
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
         return Loaded(name, path, predictor, batcher, description, stamp, now)
 

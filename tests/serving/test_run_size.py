@@ -1,0 +1,50 @@
+"""The size of a run is the one at which an image costs the least."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sightline.serving.run_size import fastest_run
+
+
+class Machine:
+    """Takes as long for a run as it is told, on a clock of its own."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        self.now, self.seconds, self.sizes = 0.0, seconds, list[int]()
+
+    def run(self, pixels: NDArray[np.uint8]) -> None:
+        self.sizes.append(len(pixels))
+        self.now += self.seconds(len(pixels))
+
+    def best(self, most: int, seconds: float = 1.0) -> int:
+        return fastest_run(self.run, 4, most, seconds=seconds, clock=lambda: self.now)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "best"),
+    [
+        (lambda size: 0.001 * size, 1),
+        (lambda size: 0.001 * size + 0.004, 16),
+        (lambda size: 0.001 * size * (0.8 if size in (4, 8) else 1.0), 4),
+        (lambda size: 0.001 * size * (1 - 0.0005 * size), 1),
+    ],
+    ids=["no gain", "a cost of its own for each run", "the cache holds four", "gains too small to wait for"],
+)
+def test_the_size_is_the_one_at_which_an_image_costs_the_least(seconds: Callable[[int], float], best: int) -> None:
+    assert Machine(seconds).best(16) == best
+
+
+def test_no_run_is_larger_than_allowed() -> None:
+    machine = Machine(lambda _: 0.001)
+    assert machine.best(6) == 4
+    assert max(machine.sizes) == 4
+    assert Machine(lambda _: 0.001).best(1) == 1
+
+
+def test_a_slow_model_is_not_tried_for_long() -> None:
+    machine = Machine(lambda size: 0.2 * size)
+    assert machine.best(64) == 1
+    assert machine.now < 2.0
