@@ -3,9 +3,11 @@
 `python benchmarks/export_parity.py [FAMILY...]` fills one network of each family with random values (weights, biases
 and running statistics, so that nothing is compared with 0), exports it with pixels as input, and writes the figures
 of the export's own gate on 36 scanned digits, resized to the network's input. Logits are in units of their spread.
-Families that were measured before keep their rows.
+With `--trained` each network first learns the digits for a few epochs, and the gate compares all of its images, so
+that accuracy can be set beside accuracy. Families that were measured before keep their rows; `--formats` adds to them.
 """
 
+import argparse
 import json
 import sys
 import tempfile
@@ -24,6 +26,9 @@ from sightline.formats import find_format
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
 from sightline.models import create_model
 from sightline.preprocess import Preprocess
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
+from sightline.training import train
 
 NETWORKS = {
     "alexnet": ("alexnet", 224),
@@ -41,8 +46,14 @@ NETWORKS = {
     "swin": ("swin_t", 64),
 }
 """A network of each family, and images no larger than it needs to be itself."""
+TRAINED_SIZE = 32
+"""Of images that networks learn from here, in the form that each family has for small ones."""
 NUM_IMAGES = 36
-RESULTS = Path(__file__).parent / "results" / "export_parity.json"
+SETTINGS = [
+    "batch_size=32", "optim.name=adamw", "optim.lr=5e-4", "optim.warmup_epochs=1", "augment=[]",
+    "train.select=last", "train.precision=bf16", "train.channels_last=true",
+]  # fmt: skip
+RESULTS = Path(__file__).parent / "results"
 
 
 def filled_folder(path: Path, name: str, image_size: int) -> ModelFolder:
@@ -59,16 +70,24 @@ def filled_folder(path: Path, name: str, image_size: int) -> ModelFolder:
     return ModelFolder.write(path, spec, model.state_dict())
 
 
-def measured(folder: ModelFolder, form: str, precision: str) -> dict[str, object]:
+def trained_folder(path: Path, name: str, image_size: int, epochs: int) -> ModelFolder:
+    own = [f"model.name={name}", f"data.image_size={image_size}", f"data.resize={image_size}", f"epochs={epochs}"]
+    return train(override(Recipe(), [*SETTINGS, *own]), "digits", out=path)
+
+
+def measured(folder: ModelFolder, form: str, precision: str, num_images: int) -> dict[str, object]:
     try:
-        exported = export(folder, form, pixels=True, precision=precision, data="digits", num_images=NUM_IMAGES)
+        exported = export(folder, form, pixels=True, precision=precision, data="digits", num_images=num_images)
     except SightlineError as error:
         return {"error": str(error)}
     parity = read_parity(exported)
     return {
         "by_batch_size": {size: value / parity.scale for size, value in parity.by_batch_size.items()},
         "mean_difference": parity.mean_difference / parity.scale,
+        "num_images": parity.num_images,
         "disagreements": parity.disagreements,
+        "original_accuracy": str(parity.original_accuracy),
+        "exported_accuracy": str(parity.exported_accuracy),
         "probability_difference": parity.probability_difference,
         "scale": parity.scale,
         "megabytes": sum((exported.path / name).stat().st_size for name in exported.artefact.files) / 1e6,
@@ -76,21 +95,35 @@ def measured(folder: ModelFolder, form: str, precision: str) -> dict[str, object
 
 
 def main() -> None:
-    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    print("| network | format | batch 1 | 4 | 7 | mean | other answers | MB |\n|---|---|---|---|---|---|---|---|")
-    for family in sys.argv[1:] or NETWORKS:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("families", nargs="*", default=list(NETWORKS))
+    parser.add_argument("--trained", action="store_true")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--formats", nargs="+", default=catalog.names("sightline.formats"))
+    asked = parser.parse_args()
+    results = RESULTS / ("export_parity_trained.json" if asked.trained else "export_parity.json")
+    rows = json.loads(results.read_text()) if results.exists() else []
+    print("| network | format | batch 1 | 4 | 7 | mean | other answers | accuracy | MB |\n|" + "---|" * 9)
+    for family in asked.families:
         name, image_size = NETWORKS[family]
-        rows = [row for row in rows if row["network"] != name]
+        image_size = TRAINED_SIZE if asked.trained else image_size
+        rows = [row for row in rows if row["network"] != name or row["format"] not in asked.formats]
         with tempfile.TemporaryDirectory() as place:
-            folder = filled_folder(Path(place) / "model", name, image_size)
-            for form in catalog.names("sightline.formats"):
+            path = Path(place) / "model"
+            trained = asked.trained
+            folder = (
+                trained_folder(path, name, image_size, asked.epochs)
+                if trained
+                else filled_folder(path, name, image_size)
+            )
+            for form in asked.formats:
                 for precision in find_format(form).tolerances:
-                    row = measured(folder, form, precision)
+                    row = measured(folder, form, precision, 256 if asked.trained else NUM_IMAGES)
                     rows.append(
                         {"network": name, "image_size": image_size, "format": form, "precision": precision} | row
                     )
                     print(line(rows[-1]), flush=True)
-        RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
+        results.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 def line(row: dict) -> str:
@@ -99,8 +132,8 @@ def line(row: dict) -> str:
         return f"{start}{row['error']} |"
     batches = " | ".join(f"{row['by_batch_size'][size]:.1e}" for size in ("1", "4", "7"))
     return (
-        f"{start}{batches} | {row['mean_difference']:.1e} | {row['disagreements']} of {NUM_IMAGES} | "
-        f"{row['megabytes']:.1f} |"
+        f"{start}{batches} | {row['mean_difference']:.1e} | {row['disagreements']} of {row['num_images']} | "
+        f"{row['original_accuracy']} -> {row['exported_accuracy']} | {row['megabytes']:.1f} |"
     )
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/serving_load.py --network resnet18 --seconds 10 --rounds 3 --peers-python PEERS/bin/python
 
-Server and client are pinned to a core each. The share is of decoding and running the same model on the server's core
-without HTTP, at the better of batches of 1 and 8, measured before and after each server's turn. Peers are
+Server and client are pinned to a core each. All servers are up, stopped by SIGSTOP but for the one whose turn it is:
+they take turns of `--seconds` with the reference, which decodes and runs the same model on the server's core without
+HTTP, at the best of batches of 1, 4 and 8. Shares and ratios are of neighbouring turns. Peers are
 benchmarks/serving_peers.py. Random weights: what a network computes doesn't change how long it takes.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -84,41 +86,68 @@ from sightline.serving.decoding import decoded
 content = open(sys.argv[2], "rb").read()
 predictor = Predictor.open(sys.argv[1], threads=1)
 preprocess = predictor.spec.preprocess
-best = 0.0
-for size in (1, 8):
+for size in (1, 4, 8):
     predictor.probabilities(np.stack([decoded(content, preprocess, 10**9)] * size))
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < float(sys.argv[3]):
-        predictor.probabilities(np.stack([decoded(content, preprocess, 10**9) for _ in range(size)]))
-        count += size
-    best = max(best, count / (time.perf_counter() - start))
-    if size == 1:
-        print(1000 / best)
-print(best)
+for line in sys.stdin:
+    rates = []
+    for size in (1, 4, 8):
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < float(line) / 3:
+            predictor.probabilities(np.stack([decoded(content, preprocess, 10**9) for _ in range(size)]))
+            count += size
+        rates.append(count / (time.perf_counter() - start))
+    print(1000 / rates[0], max(rates), flush=True)
 """
 
 
-def reference(model: Path, image: Path, core: int, seconds: float) -> tuple[float, float]:
-    """Milliseconds for one image, and images a second at the better batch, without HTTP."""
-    command = ["taskset", "-c", str(core), sys.executable, "-c", REFERENCE, str(model), str(image), str(seconds)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment())
-    one, best = map(float, done.stdout.split())
-    return one, best
+class Reference:
+    """Decoding and the model, on a core, without HTTP."""
+
+    def __init__(self, model: Path, image: Path, core: int) -> None:
+        command = ["taskset", "-c", str(core), sys.executable, "-c", REFERENCE, str(model), str(image)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment())
+
+    def turn(self, seconds: float) -> tuple[float, float]:
+        """Milliseconds for one image alone, and images a second at the best batch."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{seconds}\n")
+        self.process.stdin.flush()
+        one, best = map(float, self.process.stdout.readline().split())
+        return one, best
 
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def start(server: str, work: Path, port: int, core: int, peers: str) -> subprocess.Popen[bytes]:
-    if server == "sightline":
-        program = [sys.executable, "-m", "sightline", "serve", str(work / "onnx"), "--threads", "1", "--no-log"]
-        program += ["--port", str(port)]
-    else:
-        here = Path(__file__).with_name("serving_peers.py")
-        program = [peers, str(here), server, str(work / "onnx" / "model.onnx"), str(work / "meta.json"), str(port)]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(["taskset", "-c", str(core), *program], stdout=quiet, stderr=quiet, env=environment())
+class Server:
+    """One of them, in a session of its own, so that its children stop and end with it."""
+
+    def __init__(self, name: str, work: Path, options: argparse.Namespace) -> None:
+        self.name, self.port = name, free_port()
+        if name == "sightline":
+            program = [sys.executable, "-m", "sightline", "serve", str(work / "onnx"), "--threads", "1", "--no-log"]
+            program += ["--port", str(self.port)]
+        else:
+            here = Path(__file__).with_name("serving_peers.py")
+            program = [options.peers_python, str(here), name, str(work / "onnx" / "model.onnx")]
+            program += [str(work / "meta.json"), str(self.port)]
+        quiet, core = subprocess.DEVNULL, str(options.server_core)
+        self.process = subprocess.Popen(
+            ["taskset", "-c", core, *program], stdout=quiet, stderr=quiet, env=environment(), start_new_session=True
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+    def turn(self, request: bytes, clients: int, seconds: float) -> tuple[float, list[float], int]:
+        self.send(signal.SIGCONT)
+        asyncio.run(load(self.port, request, clients, 0.3))
+        found = asyncio.run(load(self.port, request, clients, seconds))
+        self.send(signal.SIGSTOP)
+        return found
 
 
 def request_of(server: str, content: bytes) -> bytes:
@@ -171,27 +200,54 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def measure(server: str, work: Path, image: Path, options: argparse.Namespace) -> list[dict[str, object]]:
-    port, request = free_port(), request_of(server, image.read_bytes())
-    one, best = reference(work / "onnx", image, options.server_core, options.seconds / 2)
-    process = start(server, work, port, options.server_core, options.peers_python)
+def measure(work: Path, image: Path, options: argparse.Namespace) -> list[dict[str, object]]:
+    """A row for each server, number of clients and round; `share` is of the reference's turns before and after."""
+    content = image.read_bytes()
+    reference = Reference(work / "onnx", image, options.server_core)
+    servers = [Server(name, work, options) for name in options.servers]
     rows: list[dict[str, object]] = []
     try:
-        wait_until_ready(port, request)
-        for clients in options.clients:
-            rate, latencies, failed = asyncio.run(load(port, request, clients, options.seconds))
-            ordered = sorted(latencies)
-            p50, p99 = (1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99))
-            row = {"server": server, "clients": clients, "rate": rate, "p50_ms": p50, "p99_ms": p99, "failed": failed}
-            rows.append(row)
+        for server in servers:
+            wait_until_ready(server.port, request_of(server.name, content))
+            server.send(signal.SIGSTOP)
+        one, best = reference.turn(options.seconds)
+        for number in range(options.rounds):
+            for clients in options.clients:
+                for server in servers:
+                    rate, latencies, failed = server.turn(request_of(server.name, content), clients, options.seconds)
+                    one_after, best_after = reference.turn(options.seconds)
+                    p50 = 1000 * statistics.median(latencies)
+                    row: dict[str, object] = {"server": server.name, "clients": clients, "round": number, "rate": rate}
+                    row |= {"p50_ms": p50, "latencies_ms": [1000 * value for value in latencies], "failed": failed}
+                    row |= {"share": rate / statistics.mean([best, best_after])}
+                    rows.append(row | {"added_ms": p50 - statistics.mean([one, one_after])})
+                    one, best = one_after, best_after
     finally:
-        process.terminate()
-        process.wait(30)
-    one_after, best_after = reference(work / "onnx", image, options.server_core, options.seconds / 2)
-    for row in rows:
-        row["share"] = float(row["rate"]) / statistics.mean([best, best_after])  # type: ignore[arg-type]
-        row["added_ms"] = float(row["p50_ms"]) - statistics.mean([one, one_after])  # type: ignore[arg-type]
+        for server in servers:
+            server.send(signal.SIGKILL)
+        reference.process.kill()
     return rows
+
+
+def told(rows: list[dict[str, object]], server: str, clients: int) -> str:
+    """Medians over the rounds with their range; percentiles of all latencies together."""
+    same = [row for row in rows if (row["server"], row["clients"]) == (server, clients)]
+    words = []
+    for key in ("rate", "share", "added_ms"):
+        values = [float(str(row[key])) for row in same]
+        words.append(f"{key} {statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})")
+    latencies = sorted(float(str(value)) for row in same for value in list(row["latencies_ms"]))  # type: ignore[call-overload]
+    p50, p99 = (latencies[min(len(latencies) - 1, int(share * len(latencies)))] for share in (0.5, 0.99))
+    best = [row for row in rows if row["clients"] == clients and str(row["server"]).startswith("litserve")]
+    ours = {row["round"]: float(str(row["share"])) for row in same}
+    ratios = [
+        ours[number] / max(float(str(row["share"])) for row in best if row["round"] == number)
+        for number in sorted({int(str(row["round"])) for row in best})
+    ]
+    if ratios and server == "sightline":
+        words.append(f"of LitServe's better {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    failed = sum(int(str(row["failed"])) for row in same)
+    return f"{server:10} {clients:3} clients  p50 {p50:.3g} ms  p99 {p99:.3g} ms  {'  '.join(words)}  failed {failed}"
 
 
 def main() -> None:
@@ -199,37 +255,27 @@ def main() -> None:
     parser.add_argument("--network", default="resnet18", choices=SIZES)
     parser.add_argument("--servers", nargs="+", default=["sightline", "fastapi", "litserve", "litserve8"])
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 8, 32, 64])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--server-core", type=int, default=0)
     parser.add_argument("--client-core", type=int, default=1)
     parser.add_argument("--archive", help="A zip of photos to take one of 107 kB from.")
     parser.add_argument("--peers-python", default=sys.executable, help="Has fastapi, litserve and onnxruntime.")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         make_model(options.network, work)
         image = work / "photo.jpg"
         image.write_bytes(photo(SIZES[options.network][0], archive=options.archive))
         os.sched_setaffinity(0, {options.client_core})
-        for _ in range(options.rounds):
-            for server in options.servers:
-                rows += measure(server, work, image, options)
+        rows = measure(work, image, options)
     for server in options.servers:
         for clients in options.clients:
-            same = [row for row in rows if (row["server"], row["clients"]) == (server, clients)]
-            figures = {
-                key: [float(row[key]) for row in same] for key in ("rate", "p50_ms", "p99_ms", "share", "added_ms")
-            }  # type: ignore[arg-type]
-            told = "  ".join(
-                f"{key} {statistics.median(values):.4g} ({min(values):.4g} to {max(values):.4g})"
-                for key, values in figures.items()
-            )
-            print(f"{server:10} {clients:3} clients  {told}  failed {sum(int(row['failed']) for row in same)}")  # type: ignore[call-overload]
+            print(told(rows, server, clients))
     if options.out:
-        options.out.write_text(json.dumps({"network": options.network, "rows": rows}, indent=1) + "\n")
+        plain = [{key: value for key, value in row.items() if key != "latencies_ms"} for row in rows]
+        options.out.write_text(json.dumps({"network": options.network, "rows": plain}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
