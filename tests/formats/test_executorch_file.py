@@ -39,6 +39,24 @@ def test_constant_methods_name_the_classes_and_the_parent(folder: ExportedFolder
     assert told["parent"] == folder.artefact.parent
 
 
+def test_an_operation_that_the_runtime_lacks_is_one_sentence(tmp_path: Path) -> None:
+    import torch
+
+    from sightline.formats import Graph
+    from sightline.formats.executorch import write
+
+    graph = Graph(
+        module=torch.nn.LocalResponseNorm(5).eval(),
+        example=torch.zeros(2, 8, 4, 4),
+        input_name="images",
+        output_names=("logits",),
+        metadata={},
+    )
+    write(graph, tmp_path)
+    with pytest.raises(ModelError, match="an operation that ExecuTorch's runtime has no kernel for"):
+        ExecuTorchRunner(tmp_path / "model.pte", None)
+
+
 def test_a_number_of_threads_is_refused(folder: ExportedFolder) -> None:
     with pytest.raises(ModelError, match="Leave --threads out"):
         open_exported(folder, threads=1)

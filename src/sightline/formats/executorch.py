@@ -21,6 +21,8 @@ from sightline.formats import FLOAT32, Format, Graph
 
 FILE = "model.pte"
 PREFIX = "sightline_"
+_OPERATOR_MISSING = "0x:14"
+"""The end of what its runtime says then; the number is that of its error.h."""
 
 
 class ExecuTorchRunner:
@@ -39,7 +41,10 @@ class ExecuTorchRunner:
             self._method = self._program.load_method("forward")
             self._largest: int = self._method.metadata.input_tensor_meta(0).sizes()[0]
         except RuntimeError as error:
-            raise ModelError(f"{str(path)!r} can't be opened: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            if reason.endswith(_OPERATOR_MISSING):
+                reason = "the network has an operation that ExecuTorch's runtime has no kernel for"
+            raise ModelError(f"{str(path)!r} can't be opened: {reason}.") from error
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs in the graph's order."""
