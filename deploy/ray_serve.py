@@ -2,7 +2,7 @@
 
     python deploy/ray_serve.py runs/photos-onnx --replicas 2             # a cluster of its own, on this machine
     serve run deploy.ray_serve:build models=runs/photos-onnx replicas=2  # on the running cluster
-    serve deploy deploy/ray_serve.yaml                                   # the same, left running
+    serve run deploy/ray_serve.yaml                                      # the same from a configuration
 
 Every replica opens the folders itself: they lie at the same path on every machine. The manual is docs/serving.md,
 "Beyond one machine".
