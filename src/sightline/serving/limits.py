@@ -56,7 +56,7 @@ class Batching:
     max_wait_seconds: float = 0.005
     """How long a decoded image waits for others that are being decoded. With none under way it never waits."""
     decode_threads: int = 0
-    """Threads that decode; 0 is one more than the processor's cores, at most 8."""
+    """Threads that decode; 0 is one more than the cores, at most 8, and on a single core the model's own."""
 
     def __post_init__(self) -> None:
         if self.max_batch < 1:
