@@ -4,23 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from making import make_photos
 
 from sightline.compressing.judging import Row
 from sightline.evaluation.intervals import wilson
 from sightline.model_folder import ModelFolder
-from sightline.recipe import Recipe
-from sightline.recipe_text import override
 from sightline.reports.sweep import unbeaten, write_sweep
-from sightline.training import train
-
-
-@pytest.fixture(scope="module")
-def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    place = tmp_path_factory.mktemp("parent")
-    settings = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=1"]
-    recipe = override(Recipe(), [*settings, "batch_size=12", "data.cache=false"])
-    return train(recipe, make_photos(place / "photos"), out=place / "run", measure=())
 
 
 def row(name: str, right: int, macs: int, seconds: float | None) -> Row:

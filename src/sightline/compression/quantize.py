@@ -59,7 +59,7 @@ class Quantize:
     """Points of accuracy on the validation split that may be lost; more is an error, which openvino first tries to
     avoid by putting layers back to float32. None: no bound."""
     num_images: int = 300
-    """Training images to calibrate on, at most."""
+    """Training images to calibrate on, at most; int8 alone does."""
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):

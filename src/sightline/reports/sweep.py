@@ -41,7 +41,7 @@ def _draw(axes: Axes, rows: Sequence[Row], cost: Callable[[Row], float], label: 
         reach = [[value - 100 * row.accuracy.low], [100 * row.accuracy.high - value]]
         colour = _KEPT if row in front else _BEATEN
         axes.errorbar(cost(row), value, yerr=reach, fmt="s" if place == 0 else "o", color=colour, capsize=2)
-        axes.annotate(row.name, (cost(row), value), xytext=(6, 5), textcoords="offset points", fontsize=8)
+        axes.annotate(row.name, (cost(row), value), xytext=(7, -12), textcoords="offset points", fontsize=8)
     axes.set_xlabel(label)
     axes.margins(x=0.14)
     axes.grid(visible=True, alpha=0.25)
