@@ -71,6 +71,7 @@ def test_a_folder_that_can_t_be_made_is_one_line(photos: Path, tmp_path: Path) -
 def test_the_best_trial_becomes_a_recipe_and_a_longer_search_goes_on(photos: Path, tmp_path: Path) -> None:
     first = tune(search(2), photos, out=tmp_path / "t", confirm=0)
     assert numbers(first) == [0, 1]
+    assert first.trials[0].settings == ("optim.lr=0.01", "optim.nesterov=false")  # the recipe's own
     again = tune(search(3), photos, out=tmp_path / "t", confirm=0)
     assert again.trials[:2] == first.trials
     assert all(trial.state == "complete" and trial.epochs == 2 for trial in again.trials)

@@ -76,3 +76,14 @@ def test_the_default_space_lies_around_the_recipe_and_can_be_trained() -> None:
     assert "model.drop_path" in found
     alexnet = override(RECIPE, ["model.name=alexnet", "data.image_size=64", "data.resize=64"])
     assert "model.drop_path" not in {dimension.setting for dimension in default_space(alexnet)}
+
+
+def test_a_search_begins_with_the_recipe_s_own_values_as_far_as_the_space_has_them() -> None:
+    [rate, names, out_of_range] = space_of(
+        ["optim.lr=log:1e-3..1 model.name=resnet18,resnet20 batch_size=256..512"], override(RECIPE, ["batch_size=32"])
+    )
+    recipe = override(RECIPE, ["optim.lr=0.05", "model.name=resnet20", "batch_size=32"])
+    assert rate.own(recipe) == 0.05
+    assert names.own(recipe) == "resnet20"
+    assert out_of_range.own(recipe) is None
+    assert names.own(override(recipe, ["model.name=resnet32"])) is None

@@ -41,6 +41,14 @@ class Dimension:
         values = self.choices or (self.value_of(self.low), self.value_of(self.high))
         return tuple(f"{self.setting}={value}" for value in values)
 
+    def own(self, recipe: Recipe) -> float | str | None:
+        """The recipe's value where this dimension has it: a search begins with what it is to beat."""
+        value = _present(self.setting, recipe)
+        if self.choices:
+            return next((each for each in self.choices if override(recipe, [f"{self.setting}={each}"]) == recipe), None)
+        is_within = isinstance(value, int | float) and self.low <= value <= self.high
+        return value if is_within else None
+
     def value_of(self, value: float | str) -> str:
         """A value of this dimension as --set takes it."""
         if isinstance(value, str):
@@ -131,10 +139,16 @@ def _number(text: str, word: str) -> float:
 
 def _is_whole(setting: str, recipe: Recipe) -> bool:
     """Whether the setting's present value is a whole number, so that only such are tried."""
+    value = _present(setting, recipe)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _present(setting: str, recipe: Recipe) -> Any:
+    """The recipe's value of a setting, as YAML would hold it; None where there is none."""
     value: Any = to_plain(recipe)
     for part in setting.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    return isinstance(value, int) and not isinstance(value, bool)
+    return value
 
 
 def _is_possible(dimension: Dimension, recipe: Recipe) -> bool:

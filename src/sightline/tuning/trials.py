@@ -105,7 +105,7 @@ class Trials:
     def next(self, *, may_begin: bool) -> Job | None:
         """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
         with self._asking():
-            known = self._study.get_trials(deepcopy=False)
+            known = self._begun()
             for frozen in known:
                 if frozen.state.name == "RUNNING" and (lock := self._claim(frozen.number)) is not None:
                     trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
@@ -167,7 +167,7 @@ class Trials:
                 seconds=sum(row["seconds"] or 0.0 for row in curve),
                 reason=trial.user_attrs.get("reason", ""),
             )
-            for trial in self._study.get_trials(deepcopy=False)
+            for trial in self._begun()
         ]
         finished = [trial for trial in figures if trial.state == "complete"]
         best = max(finished, key=lambda trial: trial.value or 0.0, default=None)
@@ -178,6 +178,10 @@ class Trials:
             best=best,
             importance=self._importance(len(finished)),
         )
+
+    def _begun(self) -> list[Any]:
+        """Optuna's trials but for the one that waits to be the first."""
+        return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
     def _importance(self, finished: int) -> dict[str, float]:
         if finished < 4 or len(self._search.space) < 2:  # nothing could be told
@@ -255,11 +259,13 @@ class Trials:
         return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
 
     def _check_same(self, told: dict[str, Any]) -> None:
-        """Raise SightlineError when the folder's trials are those of another search."""
+        """Raise SightlineError where the folder holds another search; a new one begins with the recipe's own values."""
         known = {name: self._study.user_attrs.get(name) for name in told}
         if not self._study.get_trials(deepcopy=False) or known["recipe"] is None:
             for name, value in told.items():
                 self._study.set_user_attr(name, value)
+            own = {dimension.setting: dimension.own(self._search.recipe) for dimension in self._search.space}
+            self._study.enqueue_trial({name: value for name, value in own.items() if value is not None})
             return
         other = [
             f"another {name}" if name != "images" else "other images" for name in told if known[name] != told[name]
