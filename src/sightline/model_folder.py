@@ -44,6 +44,8 @@ class Architecture:
     drop_path: float | None = None
     activation: str | None = None
     norm: str | None = None
+    width: float | None = None
+    depth: float | None = None
     narrowing: Narrowing | None = None
     """What pruning has cut out of the plain network; None where nothing was."""
 

@@ -19,6 +19,7 @@ from sightline.cli import (
     models,
     predict,
     recipes,
+    scale,
     serve,
     study,
     train,
@@ -50,6 +51,7 @@ for verb in (
     recipes.recipes,
     study.study,
     tune.tune,
+    scale.scale,
 ):
     app.command()(verb)
 app.add_typer(find.app, name="find")

@@ -125,6 +125,11 @@ class Family:
 
     Raises ModelError with one clear sentence for a size that the architecture can't take.
     """
+    scale: Callable[[Any, float, float], Any] | None = None
+    """(config, width, depth) -> the config of a network so many times as wide and deep, rounded to what it can have.
+
+    None where nobody has said what that would mean.
+    """
     renamings: Mapping[str, Renaming] = field(default_factory=dict[str, Renaming])
     """By the library that wrote a checkpoint ("torchvision", "timm"): from its tensor names to ours."""
 
@@ -166,6 +171,21 @@ def _fitted(family: Family, variant: Variant, image_size: int) -> tuple[Any, str
     return (variant.config, "") if image_size == variant.image_size else family.fit(variant.config, image_size)
 
 
+def scaled(name: str, family: Family, variant: Variant, *, width: float, depth: float) -> Variant:
+    """The variant so many times as wide and as deep, as `model.width` and `model.depth` ask. Raises ModelError."""
+    if width <= 0 or depth <= 0:
+        raise ModelError(f"Width and depth are multiplied by factors greater than 0, got {width:g} and {depth:g}.")
+    if family.scale is None:
+        can = ", ".join(sorted(each for each, known in families().items() if known.scale is not None))
+        raise ModelError(f"{name} can't be made wider or deeper by a factor; these families can: {can}.")
+    return replace(variant, config=family.scale(variant.config, width, depth))
+
+
+def rounded(channels: float, step: int) -> int:
+    """Channels as a multiple of `step`, at least one of it; runtimes compute such numbers fastest."""
+    return max(1, round(channels / step)) * step
+
+
 def create_model(  # noqa: PLR0913  the network's whole description, each part by name
     name: str,
     *,
@@ -176,13 +196,15 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     drop_path: float | None = None,
     activation: str | None = None,
     norm: str | None = None,
+    width: float | None = None,
+    depth: float | None = None,
     pretrained: str | Literal[True] | None = None,
 ) -> Classifier:
     """A network in training mode, with fresh weights or published ones.
 
     Left out, `num_classes` and `image_size` (pixels) are the paper's; another size may change the stem
     (`fit_note` says how). `dropout` and `drop_path` are rates from 0 to 1, `activation` and `norm` names;
-    left out, each is the architecture's own.
+    left out, each is the architecture's own. `width` and `depth` multiply its channels and its blocks.
 
     `pretrained` names weights to start from: "torchvision:IMAGENET1K_V2", "timm:TAG", a .safetensors or .pth file
     whoever wrote it, a model folder, or "default" (True means the same) for what the publisher prefers. Left out,
@@ -198,6 +220,10 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
         found = published.find(source, name=name, timm_name=variant.timm or name)
         if image_size is None and isinstance(found, published.Published):
             image_size = found.preprocess.image_size
+    if width is not None or depth is not None:
+        variant = scaled(
+            name, family, variant, width=1.0 if width is None else width, depth=1.0 if depth is None else depth
+        )
     config, note = _fitted(family, variant, variant.image_size if image_size is None else image_size)
     num_classes = variant.num_classes if num_classes is None else num_classes
     model = family.model(config, num_classes, in_channels if found is None else 3)

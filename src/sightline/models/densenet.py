@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError
-from sightline.models import Classifier, Family, Stage, Variant
+from sightline.models import Classifier, Family, Stage, Variant, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,16 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     return replace(config, small_stem=True), note
 
 
+def _scale(config: Any, width: float, depth: float) -> Any:
+    """The growth and the stem, in even numbers of channels, by one factor, each block's layers by the other."""
+    return replace(
+        config,
+        depths=tuple(max(1, round(layers * depth)) for layers in config.depths),
+        growth=rounded(config.growth * width, 2),
+        stem_width=rounded(config.stem_width * width, 2),
+    )
+
+
 def _imagenet(config: DenseNetConfig, num_params: int, num_macs: int, top1: float) -> Variant:
     source = "torchvision IMAGENET1K_V1, its table of models"
     return Variant(config=config, num_params=num_params, num_macs=num_macs, top1=top1, source=source)
@@ -199,5 +209,6 @@ ENTRY = Family(
         ),
     },
     fit=_fit,
+    scale=_scale,
     renamings={"torchvision": RENAMING, "timm": RENAMING},
 )

@@ -344,6 +344,7 @@ ENTRY = Family(
         ),
     },
     fit=_fit,
+    scale=lambda config, width, depth: scale(config, width=width, depth=depth),
     renamings={
         "torchvision": (
             (r"^features\.0\.0\.", "stem.conv."),

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.layers.drop_path import DropPath
-from sightline.models import Classifier, Family, Renaming, Stage, Variant
+from sightline.models import Classifier, Family, Renaming, Stage, Variant, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +198,12 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     return replace(config, small_stem=True), "a 3x3 stem of stride 1 without max pool replaces the 7x7 stem"
 
 
+def _scale(config: Any, width: float, depth: float) -> Any:
+    """Each stage's blocks and every width by the same factor: multiples of 8 channels, of 2 below 64."""
+    depths = tuple(max(1, round(blocks * depth)) for blocks in config.depths)
+    return replace(config, depths=depths, width=rounded(config.width * width, 8 if config.width >= 64 else 2))
+
+
 def _imagenet(
     depths: tuple[int, ...], num_params: int, num_macs: int, top1: float, *, bottleneck: bool = False, middle: float = 1
 ) -> Variant:
@@ -273,5 +279,6 @@ ENTRY = Family(
         "plain56": _cifar(56, 853_018, shortcut="none"),
     },
     fit=_fit,
+    scale=_scale,
     renamings={"torchvision": _RENAMING, "timm": _RENAMING},
 )

@@ -29,7 +29,7 @@ from sightline.errors import ModelError
 from sightline.layers.drop_path import DropPath, linear_rates
 from sightline.layers.image_size import check_image_size
 from sightline.layers.mlp import Mlp
-from sightline.models import Classifier, Family, Stage, Variant
+from sightline.models import Classifier, Family, Stage, Variant, rounded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,6 +258,18 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
 
 TORCHVISION = "torchvision IMAGENET1K_V1, its table of models"
 
+
+def _scale(config: Any, width: float, depth: float) -> Any:
+    """Whole heads of 32 channels, and blocks in pairs: one with windows as they lie, one with them shifted."""
+    heads = max(1, round(config.num_heads[0] * width))
+    return replace(
+        config,
+        width=config.width // config.num_heads[0] * heads,
+        depths=tuple(rounded(blocks * depth, 2) for blocks in config.depths),
+        num_heads=tuple(heads * 2**stage for stage in range(len(config.depths))),
+    )
+
+
 ENTRY = Family(
     title="Swin Transformer: Hierarchical Vision Transformer using Shifted Windows",
     paper="https://arxiv.org/abs/2103.14030",
@@ -298,6 +310,7 @@ ENTRY = Family(
         ),
     },
     fit=_fit,
+    scale=_scale,
     renamings={
         "torchvision": (
             (r"\.relative_position_index$", None),

@@ -32,7 +32,7 @@ from sightline.errors import ModelError
 from sightline.layers.drop_path import DropPath
 from sightline.layers.image_size import check_image_size
 from sightline.layers.mlp import Mlp
-from sightline.models import Classifier, Family, Stage, Variant
+from sightline.models import Classifier, Family, Stage, Variant, rounded
 
 MIN_GRID = 7
 """Fewest patches per side that are kept when the image shrinks; B/32 has as many at 224 pixels."""
@@ -180,6 +180,18 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
 TORCHVISION = "torchvision IMAGENET1K_V1, its table of models; attention's two products are counted"
 TIMM = "timm's results-imagenet.csv, augreg_in21k_ft_in1k (pre-trained on ImageNet-21k), and its benchmark tables"
 
+
+def _scale(config: Any, width: float, depth: float) -> Any:
+    """Whole heads, each as wide as before, and blocks in multiples of 4."""
+    heads = max(1, round(config.num_heads * width))
+    return replace(
+        config,
+        width=config.width // config.num_heads * heads,
+        num_heads=heads,
+        depth=rounded(config.depth * depth, 4),
+    )
+
+
 ENTRY = Family(
     title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
     paper="https://arxiv.org/abs/2010.11929",
@@ -228,6 +240,7 @@ ENTRY = Family(
         ),
     },
     fit=_fit,
+    scale=_scale,
     renamings={
         "torchvision": (
             (r"^class_token$", "cls_token"),

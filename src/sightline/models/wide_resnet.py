@@ -15,6 +15,7 @@ Shapes: B batch, C channels of the current group, H and W its height and width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -101,6 +102,12 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def _scale(config: Any, width: float, depth: float) -> Any:
+    """Whole factors k, and as many blocks in each of the three groups."""
+    blocks = max(1, round((config.depth - 4) // 6 * depth))
+    return WideResNetConfig(depth=6 * blocks + 4, widen=max(1, round(config.widen * width)))
+
+
 def _variant(depth: int, widen: int, num_params: int, top1: float) -> Variant:
     return Variant(
         config=WideResNetConfig(depth=depth, widen=widen),
@@ -117,6 +124,7 @@ ENTRY = Family(
     paper="https://arxiv.org/abs/1605.07146",
     year=2016,
     model=WideResNet,
+    scale=_scale,
     variants={
         "wide_resnet40_4": _variant(40, 4, 8_949_210, 95.47),
         "wide_resnet16_8": _variant(16, 8, 10_961_370, 95.73),

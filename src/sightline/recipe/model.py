@@ -19,6 +19,10 @@ class ModelConfig:
     norm: Literal["batch", "group", "layer", "none"] | None = None
     """Replaces every batch norm: group (32 groups of channels), layer (all channels together) or none (scale and shift
     alone); null keeps the architecture's own."""
+    width: float | None = None
+    """Channels, as a multiple of the architecture's own; null is 1. Rounded to what it can have."""
+    depth: float | None = None
+    """Blocks, as a multiple of the architecture's own; null is 1. Rounded to what it can have."""
     pretrained: str | None = None
     """Published weights to start from: a source and tag ("torchvision:IMAGENET1K_V2"), a file, or a model folder
     to go on from; null is random."""

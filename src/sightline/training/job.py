@@ -72,6 +72,8 @@ def architecture(recipe: Recipe, num_classes: int) -> Architecture:
         drop_path=model.drop_path,
         activation=model.activation,
         norm=model.norm,
+        width=model.width,
+        depth=model.depth,
         narrowing=narrowing_of(recipe),
     )
 

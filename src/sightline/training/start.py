@@ -180,6 +180,8 @@ def _check_parent(recipe: Recipe, parent: ModelFolder) -> None:
         "model.name": (model.name, architecture.name),
         "model.activation": (model.activation, architecture.activation),
         "model.norm": (model.norm, architecture.norm),
+        "model.width": (model.width, architecture.width),
+        "model.depth": (model.depth, architecture.depth),
         "data.image_size": (data.image_size, preprocess.image_size),
         "data.mean": (data.mean, preprocess.mean),
         "data.std": (data.std, preprocess.std),
