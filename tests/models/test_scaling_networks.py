@@ -19,8 +19,8 @@ SMALLEST = {
 """A network of each family that can be scaled, and a size to look at it."""
 
 
-def macs(name: str, size: int, **factors: float) -> int:
-    return summary.num_macs(create_model(name, num_classes=10, image_size=size, **factors), size)
+def macs(name: str, size: int, *, width: float = 1.0, depth: float = 1.0) -> int:
+    return summary.num_macs(create_model(name, num_classes=10, image_size=size, width=width, depth=depth), size)
 
 
 def test_every_family_that_can_be_scaled_is_looked_at() -> None:
@@ -68,7 +68,7 @@ def test_a_network_that_can_t_be_scaled_says_who_can(name: str) -> None:
         create_model(name, width=2.0)
 
 
-@pytest.mark.parametrize("factors", [{"width": 0.0}, {"depth": -1.0}])
-def test_a_factor_that_is_not_positive_is_refused(factors: dict[str, float]) -> None:
+@pytest.mark.parametrize(("width", "depth"), [(0.0, 1.0), (1.0, -1.0)])
+def test_a_factor_that_is_not_positive_is_refused(width: float, depth: float) -> None:
     with pytest.raises(ModelError, match="factors greater than 0"):
-        create_model("resnet20", **factors)  # pyright: ignore[reportArgumentType]
+        create_model("resnet20", width=width, depth=depth)

@@ -10,7 +10,9 @@ from sightline.errors import ModelError
 from sightline.reports.scaling import render_scaling, sentences, write_scaling_report
 
 
-def contestant(name: str, cost: float, *runs: float, difference: tuple[float, float, float] | None = None) -> dict:
+def contestant(
+    name: str, cost: float, *runs: float, difference: tuple[float, float, float] | None = None
+) -> dict[str, Any]:
     return {
         "candidate": {"name": name, "settings": [f"model.name={name}"], "cost": cost},
         "found": {"runs": [{"val": run} for run in runs], "failures": [] if runs else ["seed 0: no <memory>"]},

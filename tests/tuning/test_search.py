@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,36 @@ def test_the_best_trial_becomes_a_recipe_and_a_longer_search_goes_on(photos: Pat
         tune(search(4), photos, out=tmp_path / "t")
 
 
+def test_a_storage_that_is_none_is_refused(photos: Path, tmp_path: Path) -> None:
+    nowhere = replace(search(), storage="somewhere")
+    with pytest.raises(RecipeError, match="--storage takes journal:PATH or a database's address .+ got 'somewhere'"):
+        tune(nowhere, photos, out=tmp_path / "t")
+
+
+@pytest.mark.parametrize("address", ["journal:{}/no/such/folder.log", "sqlite:////no/such/folder/trials.db"])
+def test_a_storage_that_can_t_be_reached_is_one_line(photos: Path, tmp_path: Path, address: str) -> None:
+    unreachable = replace(search(), storage=address.format(tmp_path))
+    with pytest.raises(SightlineError, match="no/such/folder") as error:
+        tune(unreachable, photos, out=tmp_path / "t")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("address", ["journal:{}/trials.log", "sqlite:///{}/trials.db"])
+def test_two_machines_with_folders_of_their_own_share_the_trials(photos: Path, tmp_path: Path, address: str) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    shared = ["--storage", address.format(tmp_path)]
+    both = [started(photos, folder, *shared) for folder in folders]
+    assert [process.wait() for process in both] == [0, 0]
+    assert [started(photos, folder, *shared).wait() for folder in folders] == [0, 0]
+    one, two = ({path.name for path in (folder / "runs").glob("trial-????")} for folder in folders)
+    assert one.isdisjoint(two)
+    found = trials(folders[0])
+    assert found == trials(folders[1])
+    assert len(one | two) == len(found) in (4, 5)  # a database is asked without a lock: both may take the last
+    assert all(trial.state == "complete" and trial.epochs == 2 for trial in found)
+
+
 @pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(photos: Path, tmp_path: Path) -> None:
     hopeless = Search(
@@ -104,9 +135,9 @@ COMMAND = [
 ]
 
 
-def started(photos: Path, out: Path) -> "subprocess.Popen[bytes]":
+def started(photos: Path, out: Path, *more: str) -> "subprocess.Popen[bytes]":
     words = [str(photos) if word == "DATA" else word for word in COMMAND]
-    return subprocess.Popen([*words, "--out", str(out)], start_new_session=True, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([*words, *more, "--out", str(out)], start_new_session=True, stdout=subprocess.DEVNULL)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -35,6 +35,12 @@ def tune(
     confirm: Annotated[
         int, typer.Option(help="Runs of the best and of the recipe as it was, with fresh seeds; 0 for none.")
     ] = 3,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            help="Share the trials with other machines: journal:PATH that all see, or postgresql://host/name."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The search's folder; the same call goes on with it.")] = Path("tuned"),
 ) -> None:
     """Search settings on your images: Optuna proposes, each trial is a training, the best becomes a recipe file."""
@@ -56,6 +62,7 @@ def tune(
         trials=trials,
         hours=hours,
         sampler=sampler,
+        storage=storage,
         prune=prune,
     )
     result = run(search, data, out=out, side_by_side=workers, confirm=confirm)

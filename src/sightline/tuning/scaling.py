@@ -161,7 +161,9 @@ def _built(
             raise SightlineError(
                 f"{str(folder)!r} holds a search with another {' and '.join(other)}. Choose another --out."
             )
-        base, *networks = (Candidate(**{**row, "settings": tuple(row["settings"])}) for row in stored["networks"])
+        base, *networks = (
+            Candidate(name=row["name"], settings=tuple(row["settings"]), cost=row["cost"]) for row in stored["networks"]
+        )
         return base, networks[: stored["at_step"]], networks[stored["at_step"] :]
 
     def measure(recipes: Sequence[Recipe]) -> list[float]:

@@ -2,8 +2,8 @@
 
 import fcntl
 import logging
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -19,12 +19,11 @@ from sightline.studies import Arm
 from sightline.tuning.jobs import Job
 from sightline.tuning.results import StudyResult, judged, read_curve
 from sightline.tuning.space import Dimension
+from sightline.tuning.storage import Storage
 
 log = logging.getLogger("sightline")
 
 Sampler = Literal["tpe", "random"]
-
-_NAME = "sightline"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,9 @@ class Search:
     """No trial begins after so many hours of this call; None is no limit."""
     sampler: Sampler = "tpe"
     """How values are proposed: by the tree-structured Parzen estimator (Bergstra et al., 2011), or at random."""
+    storage: str | None = None
+    """Where trials are kept that several machines share: "journal:PATH" on a file system that all see, or a database's
+    address. None is a file in the search's folder. The runs stay in each machine's own folder."""
     prune: bool = True
     """End trials early that do worse than others did at the same epoch (successive halving, Li et al., 2020)."""
 
@@ -98,16 +100,18 @@ class Trials:
         self._mine: dict[Job, tuple[Any, TextIO]] = {}
         self._reported: dict[Job, int] = {}
         self._pruned: set[Job] = set()
-        with self._asking():
-            self._study: Any = self._opened(folder / "trials.db")
+        self._storage = Storage(folder, search.storage)
+        with self._storage.asking():
+            self._study: Any = self._storage.study(self._optuna, self._pruner())
             self._check_same(told)
 
     def next(self, *, may_begin: bool) -> Job | None:
         """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
-        with self._asking():
+        with self._storage.asking():
             known = self._begun()
             for frozen in known:
-                if frozen.state.name == "RUNNING" and (lock := self._claim(frozen.number)) is not None:
+                is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
+                if is_ours and (lock := self._claim(frozen.number)) is not None:
                     trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
                     return self._take(trial, lock)
             if len(known) >= self._search.trials or not may_begin:
@@ -136,13 +140,16 @@ class Trials:
         """Tell Optuna how a trial ended, and let go of it."""
         trial, lock = self._mine.pop(job)
         state = self._optuna.trial.TrialState
+        curve = _curve(job)
+        trial.set_user_attr("epochs", len(curve))
+        trial.set_user_attr("seconds", sum(row["seconds"] or 0.0 for row in curve))
         if job.done:
             value = judged(ModelFolder.read(job.folder).spec.figures["val"])[1]
             self._study.tell(trial, value)
             words = f"{value:.2%}"
         elif job in self._pruned:
             self._study.tell(trial, state=state.PRUNED)
-            words = f"ended early after {counted(len(_curve(job)), 'epoch')}"
+            words = f"ended early after {counted(len(curve), 'epoch')}"
         else:
             trial.set_user_attr("reason", job.failure or "its process ended without a word")
             self._study.tell(trial, state=state.FAIL)
@@ -163,8 +170,8 @@ class Trials:
                 state=states.get(trial.state.name, "running"),
                 settings=self._settings(trial.params),
                 value=trial.value if trial.value is not None else _last(trial.intermediate_values),
-                epochs=len(curve := _curve(self._job(trial.number, trial.params))),
-                seconds=sum(row["seconds"] or 0.0 for row in curve),
+                epochs=trial.user_attrs.get("epochs", len(trial.intermediate_values)),
+                seconds=trial.user_attrs.get("seconds", 0.0),
                 reason=trial.user_attrs.get("reason", ""),
             )
             for trial in self._begun()
@@ -212,38 +219,24 @@ class Trials:
         known = [dimension for dimension in self._search.space if dimension.setting in params]
         return tuple(f"{each.setting}={each.value_of(params[each.setting])}" for each in known)
 
+    def _lock(self, number: int) -> Path:
+        return self._folder / "runs" / f"trial-{number:04d}.lock"
+
+    def _began_here(self, number: int) -> bool:
+        """Whether a trial's run lies in this folder, and not on another machine that shares the storage alone."""
+        return not self._storage.is_shared or self._lock(number).exists()
+
     def _claim(self, number: int) -> TextIO | None:
         """The lock of a trial, held until it is closed or this process ends; None where another process holds it."""
         if any(trial.number == number for trial, _ in self._mine.values()):
             return None  # opening the file again and closing it would let go of the lock
-        file = (self._folder / "runs" / f"trial-{number:04d}.lock").open("w")
+        file = self._lock(number).open("w")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
             return None
         return file
-
-    @contextmanager
-    def _asking(self) -> Generator[None]:
-        """Alone with the storage, among the processes on this folder."""
-        with (self._folder / ".asking").open("w") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX)
-            yield
-
-    def _opened(self, file: Path) -> Any:
-        sqlalchemy: Any = deps.require("sqlalchemy.exc", extra="tune", purpose="Searching settings")
-        try:
-            return self._optuna.create_study(
-                storage=f"sqlite:///{file.absolute()}",
-                study_name=_NAME,
-                direction="maximize",
-                pruner=self._pruner(),
-                load_if_exists=True,
-            )
-        except (sqlalchemy.SQLAlchemyError, self._optuna.exceptions.OptunaError, RuntimeError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise SightlineError(f"{str(file)!r} can't be opened: {reason}. Choose another --out.") from error
 
     def _sampler(self, number: int) -> Any:
         # A seed for each trial: a resumed search proposes what it would have, and two processes never the same.
@@ -272,7 +265,8 @@ class Trials:
         ]
         if other:
             raise SightlineError(
-                f"{str(self._folder)!r} holds a search with {' and '.join(other)}. Choose another --out."
+                f"{self._search.storage or str(self._folder)!r} holds a search with {' and '.join(other)}. "
+                f"Choose another {'--storage' if self._search.storage else '--out'}."
             )
 
 
