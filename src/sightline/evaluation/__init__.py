@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sightline.views import TestTimeAugmentation
 
 _LABEL_FIGURES = ("mean_average_precision", "micro_f1", "macro_f1", "exact_match", "hamming_loss")
+
+log = logging.getLogger("sightline")
 
 BATCH_SIZE = 128
 """Images in a batch; the answer doesn't depend on it."""
@@ -55,7 +58,23 @@ def evaluate(
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     table, indices = images_of(folder, data, split)
+    _tell_of_seen_images(folder, [table.paths[index] for index in indices])
     return evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)[0]
+
+
+def _tell_of_seen_images(folder: "Folder", paths: list[str]) -> None:
+    from sightline.evaluation.seen import num_seen
+
+    home = folder.path
+    if isinstance(folder, ExportedFolder):
+        try:
+            home = folder.model_folder().path
+        except ModelError:  # not at hand, so nobody can say
+            return
+    if seen := num_seen(home, paths):
+        log.warning(
+            f"{seen:,} of the {len(paths):,} images bear names that the model was trained on: its figures flatter it."
+        )
 
 
 def images_of(

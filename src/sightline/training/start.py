@@ -1,6 +1,5 @@
 """The weights that a run starts from, when they aren't random: published ones, a file's, or a model folder's."""
 
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from sightline import pretrained as published
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
+from sightline.evaluation.seen import num_seen
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import Classifier, Start, create_model, find_variant
 from sightline.narrowing import Narrowing
@@ -125,18 +125,13 @@ def tell_of_seen_images(recipe: Recipe, prepared: Prepared) -> Prepared:
     They are known by their paths.
     """
     parent = None if recipe.model.pretrained is None else parent_folder(recipe.model.pretrained)
-    file = None if parent is None else parent.path / "splits.json"
-    if file is None or not file.exists():
+    if parent is None:
         return prepared
-    try:
-        seen = set(json.loads(file.read_text(encoding="utf-8"))["train"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{str(file)!r} can't be read: {error}.") from error
     splits, paths = prepared.splits, prepared.table.paths
     told: list[str] = []
     for name, places in splits.named().items():
-        known = sum(paths[place] in seen for place in places.tolist())
-        if known and name != "train":
+        known = 0 if name == "train" else num_seen(parent.path, (paths[place] for place in places.tolist()))
+        if known:
             told.append(
                 f"{known:,} of the {counted(len(places), 'image')} of {name} bear names that the model this run goes "
                 "on from was trained on: their figures flatter it"
