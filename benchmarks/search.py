@@ -33,8 +33,8 @@ from sightline.recipes import find_recipe
 from sightline.training import resume, train
 from sightline.tuning.results import read_curve
 from sightline.tuning.search import tune
+from sightline.tuning.searches import Search
 from sightline.tuning.space import space_of
-from sightline.tuning.trials import Search
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SPACE = (

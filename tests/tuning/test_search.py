@@ -16,8 +16,8 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
 from sightline.recipe_text import from_yaml, override
 from sightline.tuning.search import tune
+from sightline.tuning.searches import Search, SearchResult, TrialFigures
 from sightline.tuning.space import space_of
-from sightline.tuning.trials import Search, SearchResult, TrialFigures
 
 RECIPE = Recipe(
     epochs=2,

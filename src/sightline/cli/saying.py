@@ -4,9 +4,17 @@ import logging
 import sys
 
 
+class _Handler(logging.Handler):
+    """Writes to what the standard error stream is at the moment: a bar or a table that is drawn there makes room."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def say() -> None:
     """Print what Sightline's functions report from now on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("sightline")
     logger.setLevel(logging.INFO)

@@ -8,7 +8,7 @@ import typer
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
-    from sightline.tuning.trials import SearchResult
+    from sightline.tuning.searches import SearchResult
 
 DEFAULT = "small_folder"
 
@@ -49,8 +49,8 @@ def tune(
     from sightline.recipes import find_recipe
     from sightline.reports.search import write_search_report
     from sightline.tuning.search import tune as run
+    from sightline.tuning.searches import Search
     from sightline.tuning.space import default_space, space_of
-    from sightline.tuning.trials import Search
 
     say()
     if sampler not in ("tpe", "random"):

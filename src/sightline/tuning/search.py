@@ -17,10 +17,12 @@ from sightline.files import write_json, write_text
 from sightline.recipe_text import override, to_yaml
 from sightline.studies import Factor, Level, Study
 from sightline.training.fastest import resolved
+from sightline.tuning.board import Board
 from sightline.tuning.pool import Pool, sigterm_stops
 from sightline.tuning.results import StudyResult
+from sightline.tuning.searches import Search, SearchResult, TrialFigures
 from sightline.tuning.space import check_space
-from sightline.tuning.trials import Search, SearchResult, TrialFigures, Trials
+from sightline.tuning.trials import Trials
 
 log = logging.getLogger("sightline")
 
@@ -77,6 +79,11 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
 def _run(search: Search, trials: Trials, pool: Pool) -> None:
     """Keep the pool full until there is nothing left to begin, and all that was begun has ended."""
     began = time.monotonic()
+    with Board() as board:
+        _fill(search, trials, pool, board, began)
+
+
+def _fill(search: Search, trials: Trials, pool: Pool, board: Board, began: float) -> None:
     while True:
         in_time = search.hours is None or time.monotonic() - began < search.hours * 3600
         while pool.has_room and (job := trials.next(may_begin=in_time)) is not None:
@@ -89,6 +96,8 @@ def _run(search: Search, trials: Trials, pool: Pool) -> None:
                 pool.stop(job)
         for job in ended:
             trials.end(job)
+            board.ended()
+        board.show(trials.standings(), begun=trials.num_begun, trials=search.trials, best=trials.best_value)
 
 
 def _confirmed(

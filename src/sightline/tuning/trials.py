@@ -4,89 +4,25 @@ import fcntl
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from sightline import deps
 from sightline.data.phrases import counted
-from sightline.errors import RecipeError, SightlineError
+from sightline.errors import SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.randomness import key
-from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.studies import Arm
+from sightline.tuning.board import Standing
 from sightline.tuning.jobs import Job
-from sightline.tuning.results import StudyResult, judged, read_curve
+from sightline.tuning.results import judged, read_curve
+from sightline.tuning.searches import Search, SearchResult, TrialFigures
 from sightline.tuning.space import Dimension
 from sightline.tuning.storage import Storage
 
 log = logging.getLogger("sightline")
-
-Sampler = Literal["tpe", "random"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What is searched, and how long."""
-
-    recipe: Recipe
-    """What is held, and what the trials are compared with in the end."""
-    space: tuple[Dimension, ...]
-    trials: int = 20
-    """In all, those of earlier calls on the same folder counted."""
-    hours: float | None = None
-    """No trial begins after so many hours of this call; None is no limit."""
-    sampler: Sampler = "tpe"
-    """How values are proposed: by the tree-structured Parzen estimator (Bergstra et al., 2011), or at random."""
-    storage: str | None = None
-    """Where trials are kept that several machines share: "journal:PATH" on a file system that all see, or a database's
-    address. None is a file in the search's folder. The runs stay in each machine's own folder."""
-    prune: bool = True
-    """End trials early that do worse than others did at the same epoch (successive halving, Li et al., 2020)."""
-
-    def __post_init__(self) -> None:
-        if self.trials < 1:
-            raise RecipeError(f"--trials must be at least 1, got {self.trials}.")
-        if self.hours is not None and not self.hours > 0:
-            raise RecipeError(f"--hours must be greater than 0, got {self.hours}.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialFigures:
-    """One trial."""
-
-    number: int
-    state: Literal["complete", "pruned", "failed", "running"]
-    settings: tuple[str, ...]
-    value: float | None
-    """The judged validation figure, 0 to 1, at the end or, of a pruned trial, where it ended; None of a failed one."""
-    epochs: int
-    seconds: float
-    """Of training."""
-    reason: str = ""
-    """Why it failed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchResult:
-    """What `tune` returns and tune.json holds."""
-
-    data: str
-    space: list[dict[str, Any]]
-    """Each dimension's fields, and its text."""
-    trials: list[TrialFigures]
-    best: TrialFigures | None
-    importance: dict[str, float]
-    """Each setting's share in the variance of the finished trials' figures (fANOVA, Hutter et al., 2014)."""
-    confirmed: StudyResult | None = None
-    """The best settings and the recipe as it was, trained anew with seeds that no trial saw."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        plain = asdict(replace(self, confirmed=None))
-        plain["confirmed"] = None if self.confirmed is None else self.confirmed.to_json()
-        return plain
 
 
 class Trials:
@@ -100,6 +36,10 @@ class Trials:
         self._mine: dict[Job, tuple[Any, TextIO]] = {}
         self._reported: dict[Job, int] = {}
         self._pruned: set[Job] = set()
+        self.num_begun = 0
+        """Trials of the search, as last seen."""
+        self.best_value: float | None = None
+        """Of the finished trials, as last seen."""
         self._storage = Storage(folder, search.storage)
         with self._storage.asking():
             self._study: Any = self._storage.study(self._optuna, self._pruner())
@@ -109,6 +49,9 @@ class Trials:
         """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
         with self._storage.asking():
             known = self._begun()
+            self.num_begun = len(known)
+            values = [trial.value for trial in known if trial.state.name == "COMPLETE"]
+            self.best_value = max(values, default=None)
             for frozen in known:
                 is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
                 if is_ours and (lock := self._claim(frozen.number)) is not None:
@@ -120,7 +63,24 @@ class Trials:
             lock = self._claim(trial.number)
             if lock is None:
                 raise SightlineError(f"Trial {trial.number} of {str(self._folder)!r} is locked by another process.")
+            self.num_begun += 1
             return self._take(trial, lock)
+
+    def standings(self) -> list[Standing]:
+        """The trials that this process trains."""
+        found: list[Standing] = []
+        for job, (trial, _) in self._mine.items():
+            curve = _curve(job)
+            found.append(
+                Standing(
+                    number=trial.number,
+                    settings=job.arm.settings,
+                    epoch=len(curve),
+                    epochs=job.recipe.epochs,
+                    value=_value(curve[-1]) if curve else None,
+                )
+            )
+        return found
 
     def report(self, job: Job) -> bool:
         """Tell Optuna of the epochs that a running trial has ended; whether it should be ended early."""
