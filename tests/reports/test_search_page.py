@@ -21,6 +21,7 @@ def trial(number: int, value: float | None, state: str = "complete", **more: Any
     return {
         "number": number,
         "state": state,
+        "cost": None,
         "settings": settings,
         "value": value,
         "epochs": 3,
@@ -93,3 +94,16 @@ def test_the_page_is_written_beside_its_figures(tmp_path: Path) -> None:
         write_search_report(tmp_path)
     (tmp_path / "tune.json").write_text(json.dumps(result(TRIALS)))
     assert write_search_report(tmp_path).read_text().startswith("<!doctype html>")
+
+
+def test_a_search_with_two_aims_shows_its_front_and_each_trial_s_cost() -> None:
+    trials = [trial(0, 0.5, cost=0.004), trial(1, 0.625, cost=0.008), trial(2, 0.4, cost=0.0065)]
+    page = render_search(result(trials, against="latency", under=None, front=[0, 1]))
+    assert "on the front: trial 0 50.0%; trial 1 62.5%." in page
+    assert "Milliseconds" in page
+    assert ">6.5<" in page
+
+
+def test_a_limit_that_no_trial_keeps_to_is_told() -> None:
+    found = result([trial(0, 0.5, cost=0.004)], against="latency", under=0.001, front=[0]) | {"best": None}
+    assert "No trial that finished costs as little as was asked for." in render_search(found)

@@ -116,6 +116,36 @@ def test_two_machines_with_folders_of_their_own_share_the_trials(photos: Path, t
     assert all(trial.state == "complete" and trial.epochs == 2 for trial in found)
 
 
+def test_a_limit_without_a_cost_is_refused() -> None:
+    with pytest.raises(RecipeError, match="--under limits a cost: say which with --against"):
+        replace(search(), under=1e6)
+
+
+@pytest.mark.slow
+def test_two_aims_leave_a_front_and_the_best_keeps_to_its_limit(photos: Path, tmp_path: Path) -> None:
+    widths = Search(
+        recipe=RECIPE, space=space_of(["model.width=0.5,1,2"], RECIPE), trials=4, sampler="random", against="macs"
+    )
+    found = tune(widths, photos, out=tmp_path / "t", confirm=0)
+    assert found.best is not None
+    costs = {trial.settings: trial.cost for trial in found.trials}
+    assert len(set(costs.values())) == len(costs) > 1
+    cheapest = min(found.trials, key=lambda trial: trial.cost or 0.0)
+    assert found.front
+    for number in found.front:
+        trial = found.trials[number]
+        assert not any(
+            (other.value or 0) >= (trial.value or 0) and (other.cost or 0) < (trial.cost or 0) for other in found.trials
+        )
+    assert cheapest.cost is not None
+    limited = tune(replace(widths, under=cheapest.cost), photos, out=tmp_path / "t", confirm=0)
+    assert limited.best is not None
+    assert limited.best.cost == cheapest.cost
+    assert tune(replace(widths, under=1.0), photos, out=tmp_path / "t", confirm=0).best is None
+    with pytest.raises(SightlineError, match="holds a search with another second aim"):
+        tune(replace(widths, against=None), photos, out=tmp_path / "t")
+
+
 @pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_search_goes_on(photos: Path, tmp_path: Path) -> None:
     hopeless = Search(

@@ -1,14 +1,12 @@
 """`sightline scale`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from sightline.cli.costs import cost_of, times_of
 from sightline.cli.saying import say
-
-if TYPE_CHECKING:
-    from sightline.tuning.costs import Cost
 
 DEFAULT = "small_folder"
 
@@ -46,7 +44,7 @@ def scale(
     if among:
         if base or by != "macs" or step != "2x":
             raise RecipeError("--among chooses between networks as they are: leave --base, --by and --step out.")
-        cost, limit = _cost(budget)
+        cost, limit = cost_of(budget, "With --among, --budget")
         names = tuple(name.strip() for name in among.split(",") if name.strip())
         choice = Choice(
             recipe=held, names=names, budget=limit, cost=cost, engine=engine, repeats=repeats, confirm=confirm
@@ -57,8 +55,8 @@ def scale(
             raise RecipeError(f"--by must be macs or latency, got {by!r}.")
         plan = Scaling(
             recipe=held,
-            budget=_times(budget, "budget"),
-            step=_times(step, "step"),
+            budget=times_of(budget, "budget"),
+            step=times_of(step, "step"),
             cost="macs" if by == "macs" else "latency",
             engine=engine,
             repeats=repeats,
@@ -69,36 +67,3 @@ def scale(
         print(sentence)
     print(f"report  {write_scaling_report(out)}")
     print(f"recipe  {out / 'best.yaml'}")
-
-
-def _times(text: str, option: str) -> float:
-    """2x as a number."""
-    from sightline.errors import RecipeError
-
-    value = _number(text.removesuffix("x")) if text.endswith("x") else None
-    if value is None:
-        raise RecipeError(f"--{option} says how many times the base's cost, such as 2x, got {text!r}.")
-    return value
-
-
-def _cost(text: str) -> tuple["Cost", float]:
-    """5ms as seconds, 60M as multiply-accumulates."""
-    from sightline.errors import RecipeError
-
-    for unit, cost, size in (("ms", "latency", 1e-3), ("M", "macs", 1e6), ("G", "macs", 1e9)):
-        value = _number(text.removesuffix(unit)) if text.endswith(unit) else None
-        if value is not None:
-            return ("latency" if cost == "latency" else "macs"), value * size
-    raise RecipeError(
-        f"With --among, --budget is the time of an image, such as 5ms, or its multiply-accumulates, such as 60M or 4G; "
-        f"got {text!r}."
-    )
-
-
-def _number(text: str) -> float | None:
-    """A number greater than 0; None of anything else."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value < float("inf") else None

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.costs import cost_of
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
-    from sightline.tuning.searches import SearchResult
+    from sightline.tuning.costs import Cost
+    from sightline.tuning.searches import SearchResult, TrialFigures
 
 DEFAULT = "small_folder"
 
@@ -35,6 +37,13 @@ def tune(
     confirm: Annotated[
         int, typer.Option(help="Runs of the best and of the recipe as it was, with fresh seeds; 0 for none.")
     ] = 3,
+    against: Annotated[
+        str, typer.Option(help="Weigh accuracy against a cost of an image: latency, measured here, or macs.")
+    ] = "",
+    under: Annotated[
+        str, typer.Option(help="The best must cost no more: 5ms, or 60M of MACs; implies --against.")
+    ] = "",
+    engine: Annotated[str, typer.Option(help="Latency is measured with this engine: torch, onnx, openvino.")] = "torch",
     storage: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +64,7 @@ def tune(
     say()
     if sampler not in ("tpe", "random"):
         raise RecipeError(f"--sampler must be tpe or random, got {sampler!r}.")
+    aim, limit = _aim(against, under)
     held = override(find_recipe(recipe), settings or [])
     search = Search(
         recipe=held,
@@ -63,14 +73,33 @@ def tune(
         hours=hours,
         sampler=sampler,
         storage=storage,
+        against=aim,
+        under=limit,
+        engine=engine,
         prune=prune,
     )
     result = run(search, data, out=out, side_by_side=workers, confirm=confirm)
     _print(result)
     print(f"report  {write_search_report(out)}")
     if result.best is None:
+        print("No trial finished, or none within --under: there is no recipe to write.")
         raise typer.Exit(1)
     print(f"recipe  {out / 'best.yaml'}")
+
+
+def _aim(against: str, under: str) -> "tuple[Cost | None, float | None]":
+    """The second aim and its limit."""
+    from sightline.errors import RecipeError
+
+    if against not in ("", "macs", "latency"):
+        raise RecipeError(f"--against must be latency or macs, got {against!r}.")
+    named = None if not against else "macs" if against == "macs" else "latency"
+    if not under:
+        return named, None
+    cost, limit = cost_of(under, "--under")
+    if named not in (None, cost):
+        raise RecipeError(f"--under {under} limits {cost}, and --against weighs {named}. Name one cost.")
+    return cost, limit
 
 
 def _print(result: "SearchResult") -> None:
@@ -79,14 +108,18 @@ def _print(result: "SearchResult") -> None:
     print(f"{len(result.trials)} trials: {words}")
     if result.best is None or result.best.value is None:
         return
-    print(f"best    trial {result.best.number}, {result.best.value:.2%}: {' '.join(result.best.settings)}")
+    for trial in result.trials:
+        if trial.number in result.front and trial.value is not None:
+            print(f"front   trial {trial.number}, {_figures(trial, result.against)}: {' '.join(trial.settings)}")
+    best = result.best
+    print(f"best    trial {best.number}, {_figures(best, result.against)}: {' '.join(best.settings)}")
     for setting, share in sorted(result.importance.items(), key=lambda pair: -pair[1]):
         print(f"        {setting} made {share:.0%} of the difference between trials")
     if result.confirmed is None:
         return
-    recipe, best = result.confirmed.arms
-    difference = best.difference
-    if recipe.mean is None or best.mean is None or difference is None:
+    recipe, again = result.confirmed.arms
+    difference = again.difference
+    if recipe.mean is None or again.mean is None or difference is None:
         print("fresh seeds  a run failed; the report says which")
         return
     interval = (
@@ -95,6 +128,15 @@ def _print(result: "SearchResult") -> None:
         else (f" ({difference.low * 100:+.1f} to {difference.high * 100:+.1f})")
     )
     print(
-        f"fresh seeds  the best {best.mean:.2%}, the recipe as it was {recipe.mean:.2%}: "
+        f"fresh seeds  the best {again.mean:.2%}, the recipe as it was {recipe.mean:.2%}: "
         f"{difference.mean * 100:+.1f} points{interval}, {difference.verdict}"
+    )
+
+
+def _figures(trial: "TrialFigures", against: "Cost | None") -> str:
+    """What a trial reached, and at which cost."""
+    from sightline.tuning.costs import told
+
+    return f"{trial.value or 0:.2%}" + (
+        "" if against is None or trial.cost is None else f", {told(trial.cost, against)}"
     )

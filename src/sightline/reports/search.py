@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.reports.html import page_template, write_page
-from sightline.reports.search_figures import history, importance, parallel
+from sightline.reports.search_figures import front, history, importance, parallel
 from sightline.reports.study import points
 
 
@@ -17,6 +17,7 @@ def render_search(result: dict[str, Any]) -> str:
     """The page's text. Equal results give equal pages."""
     trials: list[dict[str, Any]] = result["trials"]
     charts = [
+        front(trials, result.get("against"), result.get("front", ())),
         history(trials),
         importance(result["importance"]),
         parallel(trials, result["space"]),
@@ -34,6 +35,8 @@ def _sentences(result: dict[str, Any]) -> list[str]:
     """What was found, in words."""
     best = result["best"]
     if best is None:
+        if any(trial["state"] == "complete" for trial in result["trials"]):
+            return ["No trial that finished costs as little as was asked for."]
         return ["No trial finished, so there is nothing to compare."]
     found = [f"Trial {best['number']} did best on the validation images: {best['value']:.2%}. Chance picked it too."]
     if result["confirmed"] is None:

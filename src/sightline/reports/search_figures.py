@@ -39,6 +39,33 @@ def history(trials: Trials) -> Markup | None:
         return svg(figure, "history", f"The validation figure of each trial; the best reached {best[-1]:.1%}.")
 
 
+def front(trials: Trials, against: str | None, numbers: Sequence[int]) -> Markup | None:
+    """Every finished trial's figure against its cost, Pareto's front as a line; None of a search with one aim."""
+    finished = [trial for trial in trials if trial["state"] == "complete" and trial["cost"] is not None]
+    if against is None or len(finished) < 2:
+        return None
+    unit = 1e6 if against == "macs" else 1e-3
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(
+            [trial["cost"] / unit for trial in finished], [trial["value"] for trial in finished], "o", color=MUTED
+        )
+        best = sorted((trial for trial in finished if trial["number"] in numbers), key=lambda trial: trial["cost"])
+        places, values = [trial["cost"] / unit for trial in best], [trial["value"] for trial in best]
+        axes.step(places, values, "o-", where="post", color=ACCENT, linewidth=1)
+        for trial, place, value in zip(best, places, values, strict=True):
+            axes.annotate(f"{trial['number']}", (place, value), (5, 3), textcoords="offset points", fontsize=8)
+        axes.margins(x=0.1)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel(
+            "Million multiply-accumulates" if against == "macs" else "Milliseconds of an image, this machine"
+        )
+        axes.set_ylabel("Validation figure")
+        words = "; ".join(f"trial {trial['number']} {trial['value']:.1%}" for trial in best)
+        return svg(figure, "front", f"Validation figure against cost; on the front: {words}.")
+
+
 def importance(shares: Mapping[str, float]) -> Markup | None:
     """A bar for each setting; None without any."""
     if not shares:

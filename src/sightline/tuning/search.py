@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sightline.data.outside import check_outside
 from sightline.data.prepare import prepare
+from sightline.engines import find_engine
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json, write_text
 from sightline.recipe_text import override, to_yaml
@@ -50,17 +51,20 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
         raise SightlineError(f"A search can't be kept in {str(folder)!r}: leave the question mark out of its name.")
     check_outside(folder, data)
     check_space(search.space, search.recipe)
-    told = {
+    if search.against == "latency":
+        find_engine(search.engine)
+    known_by = {
         "recipe": to_yaml(search.recipe),
         "space": [dimension.text for dimension in search.space],
         "images": prepare(data, search.recipe.data, search.recipe.seed).fingerprint,
+        "second aim": search.against,
     }
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SightlineError(f"Could not write {str(folder)!r}: {error.strerror or error}.") from error
     search = replace(search, recipe=resolved(search.recipe))  # once, before anything competes for the cores
-    trials = Trials(search, folder, str(data), told=told)
+    trials = Trials(search, folder, str(data), known_by=known_by)
     with sigterm_stops(), Pool(data, side_by_side=side_by_side) as pool:
         _run(search, trials, pool)
     result = trials.result()

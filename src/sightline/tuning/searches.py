@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from sightline.errors import RecipeError
 from sightline.recipe import Recipe
+from sightline.tuning.costs import Cost
 from sightline.tuning.results import StudyResult
 from sightline.tuning.space import Dimension
 
@@ -29,8 +30,16 @@ class Search:
     address. None is a file in the search's folder. The runs stay in each machine's own folder."""
     prune: bool = True
     """End trials early that do worse than others did at the same epoch (successive halving, Li et al., 2020)."""
+    against: Cost | None = None
+    """A second aim: networks that cost little. Then no trial is ended early: Optuna doesn't weigh two aims midway."""
+    under: float | None = None
+    """The best must cost no more: multiply-accumulates or seconds of an image."""
+    engine: str = "torch"
+    """What latency is measured with."""
 
     def __post_init__(self) -> None:
+        if self.under is not None and self.against is None:
+            raise RecipeError("--under limits a cost: say which with --against macs or --against latency.")
         if self.trials < 1:
             raise RecipeError(f"--trials must be at least 1, got {self.trials}.")
         if self.hours is not None and not self.hours > 0:
@@ -49,6 +58,8 @@ class TrialFigures:
     epochs: int
     seconds: float
     """Of training."""
+    cost: float | None = None
+    """Of an image, where the search weighs it: multiply-accumulates or seconds."""
     reason: str = ""
     """Why it failed."""
 
@@ -62,8 +73,13 @@ class SearchResult:
     """Each dimension's fields, and its text."""
     trials: list[TrialFigures]
     best: TrialFigures | None
+    """The highest figure, of those within the limit where there is one."""
     importance: dict[str, float]
     """Each setting's share in the variance of the finished trials' figures (fANOVA, Hutter et al., 2014)."""
+    against: Cost | None = None
+    under: float | None = None
+    front: tuple[int, ...] = ()
+    """Trials that no other beats in both figure and cost, where the search weighs both."""
     confirmed: StudyResult | None = None
     """The best settings and the recipe as it was, trained anew with seeds that no trial saw."""
 

@@ -5,7 +5,7 @@ A journal is written by appending alone, which network file systems do well and 
 
 import fcntl
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,19 @@ class Storage:
         self._journal = journal
         self._lock = folder / ".asking" if journal is None else journal.with_name(f"{journal.name}.asking")
 
-    def study(self, optuna: Any, pruner: Any) -> Any:
-        """Optuna's study, made where there is none. Raises SightlineError where the place can't be used."""
+    def study(self, optuna: Any, pruner: Any, directions: Sequence[str]) -> Any:
+        """Optuna's study, made where there is none, with a direction ("maximize", "minimize") for each aim.
+
+        Raises SightlineError where the place can't be used.
+        """
         sqlalchemy: Any = deps.require("sqlalchemy.exc", extra="tune", purpose="Searching settings")
         broken = (sqlalchemy.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, ImportError)
         try:
             try:
-                return self._opened(optuna, pruner)
+                return self._opened(optuna, pruner, directions)
             except sqlalchemy.SQLAlchemyError:  # another machine may be making the tables
                 time.sleep(_TABLES_SECONDS)
-                return self._opened(optuna, pruner)
+                return self._opened(optuna, pruner, directions)
         except (*broken, OSError, ValueError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             place = self._address.removeprefix("sqlite:///").removeprefix(JOURNAL)
@@ -54,9 +57,13 @@ class Storage:
                 f"{place!r} can't be opened: {reason}. Choose another {'--storage' if self.is_shared else '--out'}."
             ) from error
 
-    def _opened(self, optuna: Any, pruner: Any) -> Any:
+    def _opened(self, optuna: Any, pruner: Any, directions: Sequence[str]) -> Any:
         return optuna.create_study(
-            storage=self._backend(optuna), study_name=_NAME, direction="maximize", pruner=pruner, load_if_exists=True
+            storage=self._backend(optuna),
+            study_name=_NAME,
+            directions=list(directions),
+            pruner=pruner,
+            load_if_exists=True,
         )
 
     @contextmanager

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -16,6 +17,7 @@ from sightline.randomness import key
 from sightline.recipe_text import override
 from sightline.studies import Arm
 from sightline.tuning.board import Standing
+from sightline.tuning.costs import costs, told
 from sightline.tuning.jobs import Job
 from sightline.tuning.results import judged, read_curve
 from sightline.tuning.searches import Search, SearchResult, TrialFigures
@@ -28,35 +30,38 @@ log = logging.getLogger("sightline")
 class Trials:
     """What several processes on one folder share."""
 
-    def __init__(self, search: Search, folder: Path, data: str, *, told: dict[str, Any]) -> None:
-        """`told` is the recipe as the user gave it, the space and the images, by which the folder's search is known."""
+    def __init__(self, search: Search, folder: Path, data: str, *, known_by: dict[str, Any]) -> None:
+        """`known_by` is the recipe as the user gave it, the space, the images: a folder's search is known by them."""
         self._optuna: Any = deps.require("optuna", extra="tune", purpose="Searching settings")
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         self._search, self._folder, self._data = search, folder, data
         self._mine: dict[Job, tuple[Any, TextIO]] = {}
         self._reported: dict[Job, int] = {}
         self._pruned: set[Job] = set()
+        self._costs: dict[str, float] = {}
         self.num_begun = 0
         """Trials of the search, as last seen."""
         self.best_value: float | None = None
         """Of the finished trials, as last seen."""
         self._storage = Storage(folder, search.storage)
         with self._storage.asking():
-            self._study: Any = self._storage.study(self._optuna, self._pruner())
-            self._check_same(told)
+            self._study: Any = self._storage.study(self._optuna, self._pruner(), self._directions())
+            self._check_same(known_by)
 
     def next(self, *, may_begin: bool) -> Job | None:
         """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
         with self._storage.asking():
             known = self._begun()
             self.num_begun = len(known)
-            values = [trial.value for trial in known if trial.state.name == "COMPLETE"]
+            values = [trial.values[0] for trial in known if trial.state.name == "COMPLETE"]
             self.best_value = max(values, default=None)
             for frozen in known:
                 is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
                 if is_ours and (lock := self._claim(frozen.number)) is not None:
                     trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
-                    return self._take(trial, lock)
+                    job = self._take(trial, lock)
+                    self._reported[job] = len(frozen.intermediate_values)
+                    return job
             if len(known) >= self._search.trials or not may_begin:
                 return None
             trial = self._study.ask()
@@ -84,6 +89,8 @@ class Trials:
 
     def report(self, job: Job) -> bool:
         """Tell Optuna of the epochs that a running trial has ended; whether it should be ended early."""
+        if self._search.against is not None:  # Optuna takes no figures midway of a search with two aims
+            return False
         trial, _ = self._mine[job]
         for row in _curve(job)[self._reported.get(job, 0) :]:
             self._reported[job] = self._reported.get(job, 0) + 1
@@ -99,23 +106,41 @@ class Trials:
     def end(self, job: Job) -> None:
         """Tell Optuna how a trial ended, and let go of it."""
         trial, lock = self._mine.pop(job)
-        state = self._optuna.trial.TrialState
         curve = _curve(job)
         trial.set_user_attr("epochs", len(curve))
         trial.set_user_attr("seconds", sum(row["seconds"] or 0.0 for row in curve))
         if job.done:
-            value = judged(ModelFolder.read(job.folder).spec.figures["val"])[1]
-            self._study.tell(trial, value)
-            words = f"{value:.2%}"
+            try:
+                words = self._tell(trial, job)
+            except SightlineError as error:  # its cost could not be measured
+                words = self._fail(trial, str(error))
         elif job in self._pruned:
-            self._study.tell(trial, state=state.PRUNED)
+            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
             words = f"ended early after {counted(len(curve), 'epoch')}"
         else:
-            trial.set_user_attr("reason", job.failure or "its process ended without a word")
-            self._study.tell(trial, state=state.FAIL)
-            words = f"failed: {job.failure}"
+            words = self._fail(trial, job.failure or "its process ended without a word")
         lock.close()
         log.info(f"trial {trial.number:>3}  {words:<12}  {' '.join(job.arm.settings)}")
+
+    def _tell(self, trial: Any, job: Job) -> str:
+        """Tell Optuna what a finished trial reached, and return it in words."""
+        spec = ModelFolder.read(job.folder).spec
+        value = judged(spec.figures["val"])[1]
+        if self._search.against is None:
+            self._study.tell(trial, value)
+            return f"{value:.2%}"
+        network = repr((spec.architecture, spec.preprocess.image_size))
+        if network not in self._costs:
+            num_classes = len(spec.classes)
+            [cost] = costs([job.recipe], self._search.against, num_classes=num_classes, engine=self._search.engine)
+            self._costs[network] = cost
+        self._study.tell(trial, [value, self._costs[network]])
+        return f"{value:.2%}, {told(self._costs[network], self._search.against)}"
+
+    def _fail(self, trial: Any, reason: str) -> str:
+        trial.set_user_attr("reason", reason)
+        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        return f"failed: {reason}"
 
     def result(self) -> SearchResult:
         """What all trials of the folder have found."""
@@ -129,7 +154,8 @@ class Trials:
                 number=trial.number,
                 state=states.get(trial.state.name, "running"),
                 settings=self._settings(trial.params),
-                value=trial.value if trial.value is not None else _last(trial.intermediate_values),
+                value=trial.values[0] if trial.values else _last(trial.intermediate_values),
+                cost=trial.values[1] if trial.values and len(trial.values) > 1 else None,
                 epochs=trial.user_attrs.get("epochs", len(trial.intermediate_values)),
                 seconds=trial.user_attrs.get("seconds", 0.0),
                 reason=trial.user_attrs.get("reason", ""),
@@ -137,13 +163,18 @@ class Trials:
             for trial in self._begun()
         ]
         finished = [trial for trial in figures if trial.state == "complete"]
-        best = max(finished, key=lambda trial: trial.value or 0.0, default=None)
+        limit = inf if self._search.under is None else self._search.under
+        within = [trial for trial in finished if (trial.cost or 0.0) <= limit]
+        best = max(within, key=lambda trial: (trial.value or 0.0, -(trial.cost or 0.0)), default=None)
         return SearchResult(
             data=self._data,
             space=[asdict(dimension) | {"text": dimension.text} for dimension in self._search.space],
             trials=figures,
             best=best,
             importance=self._importance(len(finished)),
+            against=self._search.against,
+            under=self._search.under,
+            front=() if self._search.against is None else tuple(each.number for each in self._study.best_trials),
         )
 
     def _begun(self) -> list[Any]:
@@ -154,7 +185,7 @@ class Trials:
         if finished < 4 or len(self._search.space) < 2:  # nothing could be told
             return {}
         with suppress(RuntimeError, ValueError):  # every trial has the same figure
-            return dict(self._optuna.importance.get_param_importances(self._study))
+            return dict(self._optuna.importance.get_param_importances(self._study, target=_first))
         return {}
 
     def _take(self, trial: Any, lock: TextIO) -> Job:
@@ -205,23 +236,28 @@ class Trials:
             return self._optuna.samplers.RandomSampler(seed=seed)
         return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self._search.trials // 4))
 
+    def _directions(self) -> tuple[str, ...]:
+        return ("maximize",) if self._search.against is None else ("maximize", "minimize")
+
     def _pruner(self) -> Any:
-        if not self._search.prune:
+        if not self._search.prune or self._search.against is not None:
             return self._optuna.pruners.NopPruner()
         first = max(1, self._search.recipe.epochs // 9)  # then a third and the whole of a run
         return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
 
-    def _check_same(self, told: dict[str, Any]) -> None:
+    def _check_same(self, known_by: dict[str, Any]) -> None:
         """Raise SightlineError where the folder holds another search; a new one begins with the recipe's own values."""
-        known = {name: self._study.user_attrs.get(name) for name in told}
+        known = {name: self._study.user_attrs.get(name) for name in known_by}
         if not self._study.get_trials(deepcopy=False) or known["recipe"] is None:
-            for name, value in told.items():
+            for name, value in known_by.items():
                 self._study.set_user_attr(name, value)
             own = {dimension.setting: dimension.own(self._search.recipe) for dimension in self._search.space}
             self._study.enqueue_trial({name: value for name, value in own.items() if value is not None})
             return
         other = [
-            f"another {name}" if name != "images" else "other images" for name in told if known[name] != told[name]
+            f"another {name}" if name != "images" else "other images"
+            for name in known_by
+            if known[name] != known_by[name]
         ]
         if other:
             raise SightlineError(
@@ -251,6 +287,11 @@ def _value(row: dict[str, float | None]) -> float | None:
     return next(
         (row[name] for name in ("val_accuracy", "val_mean_average_precision") if row.get(name) is not None), None
     )
+
+
+def _first(trial: Any) -> float:
+    """The judged figure, of a search with one aim or two."""
+    return trial.values[0]
 
 
 def _last(values: dict[int, float]) -> float | None:
