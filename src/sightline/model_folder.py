@@ -144,7 +144,7 @@ class ModelSpec:
     def fingerprint(self) -> str:
         """Names the model's answers: changes with the weights, classes, preprocessing or calibration alone."""
         parts = asdict(self)
-        for name in ("norm", "narrowing"):  # folders from before there was a choice keep their name
+        for name in ("norm", "narrowing", "width", "depth"):  # folders from before there was a choice keep their name
             if parts["architecture"][name] is None:
                 del parts["architecture"][name]
         names = ["architecture", "classes", "preprocess", "calibration", "weights_sha256"]
