@@ -115,7 +115,7 @@ def test_a_family_without_a_scale_is_refused_before_anything_is_trained(photos: 
 
 @pytest.mark.slow
 def test_a_search_ends_in_a_recipe_and_goes_on_where_it_was(photos: Path, tmp_path: Path) -> None:
-    plan = Scaling(recipe=override(RECIPE, ["data.image_size=16", "data.resize=16"]), confirm=2)
+    plan = Scaling(recipe=RECIPE, confirm=2)
     result = scale(plan, photos, out=tmp_path / "s")
     again = scale(plan, photos, out=tmp_path / "s")
     assert again == result
