@@ -128,7 +128,7 @@ def test_a_model_folder_rebuilds_its_norm(tmp_path: Path) -> None:
 def test_a_model_folder_from_before_norms_could_be_chosen_is_still_read(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "old")
     content = json.loads((folder.path / "model.json").read_text())
-    for name in ("norm", "narrowing"):  # both came later
+    for name in ("norm", "narrowing", "width", "depth"):  # all came later
         del content["spec"]["architecture"][name]
     (folder.path / "model.json").write_text(json.dumps(content))
     assert ModelFolder.read(folder.path).spec == folder.spec
