@@ -19,6 +19,7 @@ Cli = Callable[..., tuple[int, str, str]]
         (["--among", "resnet20,resnet32", "--budget", "-5ms"], "got '-5ms'"),
         (["--among", "resnet20", "--budget", "5ms"], "two networks at least"),
         (["--among", "resnet20,resnet32", "--by", "latency"], "leave --base, --by and --step out"),
+        (["--engine", "onnx"], "--engine onnx says what latency is measured with"),
         (["--repeats", "0"], "--repeats must be at least 1"),
         (["--confirm", "-1"], "--confirm must be at least 0"),
         (["--base", "resnet2O"], "Did you mean"),

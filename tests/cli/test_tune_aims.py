@@ -11,6 +11,7 @@ import pytest
         (["--against", "watts"], "--against must be latency or macs, got 'watts'"),
         (["--under", "5"], "--under is the time of an image, such as 5ms"),
         (["--under", "5ms", "--against", "macs"], "--under 5ms limits latency, and --against weighs macs"),
+        (["--against", "macs", "--engine", "onnx"], "--engine onnx says what latency is measured with"),
         (["--against", "latency", "--engine", "onyx"], "Unknown engine 'onyx'"),
     ],
 )

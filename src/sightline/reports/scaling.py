@@ -86,7 +86,7 @@ def _rows(contest: dict[str, Any], result: dict[str, Any]) -> Rows:
             "difference": None
             if row["difference"] is None or row["difference"]["low"] is None
             else points(row["difference"]),
-            "failures": [] if row["found"] is None else row["found"]["failures"],
+            "failures": row["found"]["failures"],
         }
         for row in contest["contestants"]
     ]
@@ -94,7 +94,7 @@ def _rows(contest: dict[str, Any], result: dict[str, Any]) -> Rows:
 
 
 def _runs(row: dict[str, Any]) -> list[float]:
-    return [] if row["found"] is None else [run["val"] for run in row["found"]["runs"]]
+    return [run["val"] for run in row["found"]["runs"]]
 
 
 def _chart(contest: dict[str, Any], result: dict[str, Any], name: str) -> Markup | None:

@@ -30,8 +30,7 @@ class Contestant:
     """What was found of one."""
 
     candidate: Candidate
-    found: ArmFigures | None
-    """None of the starting point's figures where they were not asked for, and where every run failed."""
+    found: ArmFigures
     difference: Difference | None = None
     """The winner minus this one, seed by seed."""
 
@@ -50,16 +49,16 @@ class Contest:
 
     def best(self, among: Sequence[str]) -> Contestant:
         """The highest mean. Raises SightlineError where none of them could be trained."""
-        ended = [each for each in self.contestants if each.candidate.name in among and _mean(each) is not None]
+        ended = [each for each in self.contestants if each.candidate.name in among and each.found.runs]
         if not ended:
             raise SightlineError("No candidate could be trained; the logs beside the runs say why.")
-        return max(ended, key=lambda each: _mean(each) or 0.0)
+        return max(ended, key=lambda each: each.found.mean or 0.0)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the means beside the runs."""
         plain = asdict(self)
         for row, each in zip(plain["contestants"], self.contestants, strict=True):
-            row["mean"] = _mean(each)
+            row["mean"] = each.found.mean
         return plain
 
 
@@ -119,7 +118,3 @@ def write(folder: Path, recipe: Recipe, best: Candidate, result: dict[str, Any])
     """Write scale.json, and best.yaml for `sightline train --recipe`."""
     write_json(folder / "scale.json", result)
     write_text(folder / "best.yaml", to_yaml(override(recipe, best.settings)))
-
-
-def _mean(each: Contestant) -> float | None:
-    return None if each.found is None else each.found.mean

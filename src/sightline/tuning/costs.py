@@ -8,7 +8,8 @@ from typing import Literal
 
 from sightline.benchmarking import bench
 from sightline.benchmarking.plan import Plan
-from sightline.errors import SightlineError
+from sightline.engines import find_engine
+from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import Calibration, ModelFolder, ModelSpec, Provenance
 from sightline.recipe import Recipe
 from sightline.training.job import architecture
@@ -17,6 +18,14 @@ Cost = Literal["macs", "latency"]
 
 SECONDS = 1.0
 """Of calls that count, for each network: seconds enough to tell a tenth apart."""
+
+
+def check_engine(cost: Cost | None, engine: str) -> None:
+    """Raise for an engine that is unknown (SightlineError), or named where nothing is timed (RecipeError)."""
+    if cost == "latency":
+        find_engine(engine)
+    elif engine != "torch":
+        raise RecipeError(f"--engine {engine} says what latency is measured with, and none is here. Leave it out.")
 
 
 def costs(recipes: Sequence[Recipe], cost: Cost, *, num_classes: int, engine: str = "torch") -> list[float]:

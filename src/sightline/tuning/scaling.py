@@ -27,7 +27,7 @@ from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_yaml
 from sightline.tuning import contest
 from sightline.tuning.contest import Candidate, Contest
-from sightline.tuning.costs import Cost, costs, told
+from sightline.tuning.costs import Cost, check_engine, costs, told
 
 log = logging.getLogger("sightline")
 
@@ -99,6 +99,7 @@ class Scaling:
     """Runs at the budget, with fresh seeds."""
 
     def __post_init__(self) -> None:
+        check_engine(self.cost, self.engine)
         for name, value in (("budget", self.budget), ("step", self.step)):
             if not 1.2 <= value <= 64:
                 raise RecipeError(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sightline.data.outside import check_outside
 from sightline.data.prepare import prepare
-from sightline.engines import find_engine
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json, write_text
 from sightline.recipe_text import override, to_yaml
@@ -51,8 +50,6 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
         raise SightlineError(f"A search can't be kept in {str(folder)!r}: leave the question mark out of its name.")
     check_outside(folder, data)
     check_space(search.space, search.recipe)
-    if search.against == "latency":
-        find_engine(search.engine)
     known_by = {
         "recipe": to_yaml(search.recipe),
         "space": [dimension.text for dimension in search.space],

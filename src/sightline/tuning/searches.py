@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sightline.errors import RecipeError
 from sightline.recipe import Recipe
-from sightline.tuning.costs import Cost
+from sightline.tuning.costs import Cost, check_engine
 from sightline.tuning.results import StudyResult
 from sightline.tuning.space import Dimension
 
@@ -38,6 +38,7 @@ class Search:
     """What latency is measured with."""
 
     def __post_init__(self) -> None:
+        check_engine(self.against, self.engine)
         if self.under is not None and self.against is None:
             raise RecipeError("--under limits a cost: say which with --against macs or --against latency.")
         if self.trials < 1:

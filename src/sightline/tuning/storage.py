@@ -48,6 +48,8 @@ class Storage:
             try:
                 return self._opened(optuna, pruner, directions)
             except sqlalchemy.SQLAlchemyError:  # another machine may be making the tables
+                if not self.is_shared:
+                    raise
                 time.sleep(_TABLES_SECONDS)
                 return self._opened(optuna, pruner, directions)
         except (*broken, OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.tuning import contest
 from sightline.tuning.contest import Candidate, Contest
-from sightline.tuning.costs import Cost, costs, told
+from sightline.tuning.costs import Cost, check_engine, costs, told
 
 log = logging.getLogger("sightline")
 
@@ -35,6 +35,7 @@ class Choice:
     confirm: int = 3
 
     def __post_init__(self) -> None:
+        check_engine(self.cost, self.engine)
         twice = next((name for name in self.names if self.names.count(name) > 1), None)
         if twice is not None:
             raise RecipeError(f"--among names {twice} twice. Name each network once.")
