@@ -32,8 +32,8 @@ def tune(
     trials: Annotated[int, typer.Option(help="Trials in all, those of earlier calls counted.")] = 20,
     hours: Annotated[float | None, typer.Option(help="Begin no trial after so many hours.")] = None,
     workers: Annotated[int, typer.Option(help="Trials that train at once; they share the cores.")] = 1,
-    sampler: Annotated[str, typer.Option(help="tpe or random.")] = "tpe",
-    prune: Annotated[bool, typer.Option(help="End trials early that fall behind.")] = True,
+    sampler: Annotated[str, typer.Option(help="How values are proposed: gp, tpe or random.")] = "gp",
+    prune: Annotated[bool, typer.Option(help="End trials early that fall behind, in runs of 9 epochs or more.")] = True,
     confirm: Annotated[
         int, typer.Option(help="Runs of the best and of the recipe as it was, with fresh seeds; 0 for none.")
     ] = 3,
@@ -62,8 +62,8 @@ def tune(
     from sightline.tuning.space import default_space, space_of
 
     say()
-    if sampler not in ("tpe", "random"):
-        raise RecipeError(f"--sampler must be tpe or random, got {sampler!r}.")
+    if sampler not in ("gp", "tpe", "random"):
+        raise RecipeError(f"--sampler must be gp, tpe or random, got {sampler!r}.")
     aim, limit = _aim(against, under)
     held = override(find_recipe(recipe), settings or [])
     search = Search(

@@ -9,7 +9,8 @@ from sightline.tuning.costs import Cost, check_engine
 from sightline.tuning.results import StudyResult
 from sightline.tuning.space import Dimension
 
-Sampler = Literal["tpe", "random"]
+Sampler = Literal["gp", "tpe", "random"]
+State = Literal["complete", "pruned", "failed", "running"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +24,13 @@ class Search:
     """In all, those of earlier calls on the same folder counted."""
     hours: float | None = None
     """No trial begins after so many hours of this call; None is no limit."""
-    sampler: Sampler = "tpe"
-    """How values are proposed: by the tree-structured Parzen estimator (Bergstra et al., 2011), or at random."""
+    sampler: Sampler = "gp"
+    """How values are proposed: by a Gaussian process, by the tree-structured Parzen estimator, or at random."""
     storage: str | None = None
     """Where trials are kept that several machines share: "journal:PATH" on a file system that all see, or a database's
     address. None is a file in the search's folder. The runs stay in each machine's own folder."""
     prune: bool = True
-    """End trials early that do worse than others did at the same epoch (successive halving, Li et al., 2020)."""
+    """End trials early that do worse than others did at the same epoch, in runs of nine epochs or more."""
     against: Cost | None = None
     """A second aim: networks that cost little. Then no trial is ended early: Optuna doesn't weigh two aims midway."""
     under: float | None = None
@@ -52,7 +53,7 @@ class TrialFigures:
     """One trial."""
 
     number: int
-    state: Literal["complete", "pruned", "failed", "running"]
+    state: State
     settings: tuple[str, ...]
     value: float | None
     """The judged validation figure, 0 to 1, at the end or, of a pruned trial, where it ended; None of a failed one."""

@@ -13,14 +13,14 @@ from sightline import deps
 from sightline.data.phrases import counted
 from sightline.errors import SightlineError
 from sightline.model_folder import ModelFolder
-from sightline.randomness import key
 from sightline.recipe_text import override
 from sightline.studies import Arm
 from sightline.tuning.board import Standing
 from sightline.tuning.costs import costs, told
 from sightline.tuning.jobs import Job
+from sightline.tuning.proposing import learns_from_all, pruner_of, sampler_of
 from sightline.tuning.results import judged, read_curve
-from sightline.tuning.searches import Search, SearchResult, TrialFigures
+from sightline.tuning.searches import Search, SearchResult, State, TrialFigures
 from sightline.tuning.space import Dimension
 from sightline.tuning.storage import Storage
 
@@ -45,7 +45,7 @@ class Trials:
         """Of the finished trials, as last seen."""
         self._storage = Storage(folder, search.storage)
         with self._storage.asking():
-            self._study: Any = self._storage.study(self._optuna, self._pruner(), self._directions())
+            self._study: Any = self._storage.study(self._optuna, pruner_of(self._optuna, search), self._directions())
             self._check_same(known_by)
 
     def next(self, *, may_begin: bool) -> Job | None:
@@ -53,7 +53,7 @@ class Trials:
         with self._storage.asking():
             known = self._begun()
             self.num_begun = len(known)
-            values = [trial.values[0] for trial in known if trial.state.name == "COMPLETE"]
+            values = [trial.values[0] for trial in known if _state(trial) == "complete"]
             self.best_value = max(values, default=None)
             for frozen in known:
                 is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
@@ -115,7 +115,7 @@ class Trials:
             except SightlineError as error:  # its cost could not be measured
                 words = self._fail(trial, str(error))
         elif job in self._pruned:
-            self._study.tell(trial, state=self._optuna.trial.TrialState.PRUNED)
+            self._give_up(trial, "pruned")
             words = f"ended early after {counted(len(curve), 'epoch')}"
         else:
             words = self._fail(trial, job.failure or "its process ended without a word")
@@ -139,22 +139,27 @@ class Trials:
 
     def _fail(self, trial: Any, reason: str) -> str:
         trial.set_user_attr("reason", reason)
-        self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
+        self._give_up(trial, "failed")
         return f"failed: {reason}"
+
+    def _give_up(self, trial: Any, ended: Literal["pruned", "failed"]) -> None:
+        """Tell Optuna of a trial that has no end."""
+        states = self._optuna.trial.TrialState
+        if not learns_from_all(self._search):
+            self._study.tell(trial, state=states.PRUNED if ended == "pruned" else states.FAIL)
+            return
+        trial.set_user_attr("ended", ended)
+        reached = _last(self._study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self._study.tell(trial, (reached or 0.0) if ended == "pruned" else 0.0)
 
     def result(self) -> SearchResult:
         """What all trials of the folder have found."""
-        states: dict[str, Literal["complete", "pruned", "failed", "running"]] = {
-            "COMPLETE": "complete",
-            "PRUNED": "pruned",
-            "FAIL": "failed",
-        }
         figures = [
             TrialFigures(
                 number=trial.number,
-                state=states.get(trial.state.name, "running"),
+                state=_state(trial),
                 settings=self._settings(trial.params),
-                value=trial.values[0] if trial.values else _last(trial.intermediate_values),
+                value=_reached(trial),
                 cost=trial.values[1] if trial.values and len(trial.values) > 1 else None,
                 epochs=trial.user_attrs.get("epochs", len(trial.intermediate_values)),
                 seconds=trial.user_attrs.get("seconds", 0.0),
@@ -185,11 +190,13 @@ class Trials:
         if finished < 4 or len(self._search.space) < 2:  # nothing could be told
             return {}
         with suppress(RuntimeError, ValueError):  # every trial has the same figure
-            return dict(self._optuna.importance.get_param_importances(self._study, target=_first))
+            ended = self._optuna.create_study(directions=self._directions())
+            ended.add_trials([trial for trial in self._begun() if _state(trial) == "complete"])
+            return dict(self._optuna.importance.get_param_importances(ended, target=_first))
         return {}
 
     def _take(self, trial: Any, lock: TextIO) -> Job:
-        self._study.sampler = self._sampler(trial.number)
+        self._study.sampler = sampler_of(self._optuna, self._search, trial.number)
         for dimension in self._search.space:
             _suggest(trial, dimension)
         job = self._job(trial.number, trial.params)
@@ -229,21 +236,8 @@ class Trials:
             return None
         return file
 
-    def _sampler(self, number: int) -> Any:
-        # A seed for each trial: a resumed search proposes what it would have, and two processes never the same.
-        seed = key(self._search.recipe.seed, number, "sampler") % 2**32
-        if self._search.sampler == "random":
-            return self._optuna.samplers.RandomSampler(seed=seed)
-        return self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self._search.trials // 4))
-
     def _directions(self) -> tuple[str, ...]:
         return ("maximize",) if self._search.against is None else ("maximize", "minimize")
-
-    def _pruner(self) -> Any:
-        if not self._search.prune or self._search.against is not None:
-            return self._optuna.pruners.NopPruner()
-        first = max(1, self._search.recipe.epochs // 9)  # then a third and the whole of a run
-        return self._optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=3)
 
     def _check_same(self, known_by: dict[str, Any]) -> None:
         """Raise SightlineError where the folder holds another search; a new one begins with the recipe's own values."""
@@ -287,6 +281,20 @@ def _value(row: dict[str, float | None]) -> float | None:
     return next(
         (row[name] for name in ("val_accuracy", "val_mean_average_precision") if row.get(name) is not None), None
     )
+
+
+def _state(trial: Any) -> State:
+    """How a trial stands; one that has no end may have been told as finished, see `_give_up`."""
+    named: dict[str, State] = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+    state = named.get(trial.state.name, "running")
+    return trial.user_attrs.get("ended", state) if state == "complete" else state
+
+
+def _reached(trial: Any) -> float | None:
+    """The judged figure of a trial where it stands."""
+    if _state(trial) == "complete":
+        return trial.values[0]
+    return _last(trial.intermediate_values)
 
 
 def _first(trial: Any) -> float:
