@@ -3,10 +3,10 @@
     python benchmarks/compression.py CIFAR10.zip --work FOLDER prune distill int8 chain --models MODEL ...
     python benchmarks/compression.py PHOTOS.zip --work FOLDER speed
 
-- prune: ResNet-20 and ResNet-56, half their multiply-accumulates, trained on for a third of the epochs they had.
-- distill: ResNet-20 taught by the ResNet-56, beside ResNet-20 alone, three seeds each, the same epochs.
+- prune: each of --networks, half its multiply-accumulates, trained on for a third of the epochs it had.
+- distill: ResNet-20 taught by the last of --networks, beside ResNet-20 alone, three seeds each, the same epochs.
 - int8: each model folder of --models by NNCF, on its own test images.
-- chain: ResNet-56 pruned, taught by itself and quantised, with at most a point to lose.
+- chain: the last of --networks pruned, taught by itself and quantised, with at most a point to lose.
 - speed: ResNet-18 and ResNet-50 at 224 pixels with random weights, float32 and int8, batches of 1 and 32, two threads.
 
 FOLDER keeps every model: the same command goes on where one was stopped. Results go to results/compression.json.
@@ -36,7 +36,7 @@ from sightline.training import resume, train
 from sightline.tuning import study
 
 RESULTS = Path(__file__).parent / "results" / "compression.json"
-SMALL, LARGE = "resnet20", "resnet56"
+STUDENT = "resnet20"
 SEEDS = 3
 
 
@@ -45,30 +45,33 @@ class Ground:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         self.data, self.work, self.epochs, self.models = asked.data, asked.work, asked.epochs, asked.models
+        self.networks, self.large, self.student_epochs = asked.networks, asked.networks[-1], asked.student_epochs
 
-    def recipe(self, network: str) -> Recipe:
-        return override(find_recipe("resnet18_cifar10"), [f"model.name={network}", f"epochs={self.epochs}"])
+    def recipe(self, network: str, epochs: int) -> Recipe:
+        settings = (f"model.name={network}", f"epochs={epochs}", "data.num_workers=0")
+        return override(find_recipe("resnet18_cifar10"), settings)
 
     def trained(self, network: str) -> ModelFolder:
         path = self.work / network
         if (path / "model.json").exists():
             return ModelFolder.read(path)
-        going_on = (path / "checkpoints").exists()
-        return resume(self.data, out=path) if going_on else train(self.recipe(network), self.data, out=path)
+        if (path / "checkpoints").exists():
+            return resume(self.data, out=path)
+        return train(self.recipe(network, self.epochs), self.data, out=path)
 
     def compressed(self, network: str, name: str, *methods: Method) -> list[Row]:
         return compress(self.trained(network), methods, data=self.data, out=self.work / f"{network}-{name}")
 
     def prune(self) -> list[dict[str, object]]:
         cut = Prune(target="macs", share=0.5, epochs=max(1, self.epochs // 3))
-        return [asdict(row) for network in (SMALL, LARGE) for row in self.compressed(network, "half", cut)]
+        return [asdict(row) for network in self.networks for row in self.compressed(network, "half", cut)]
 
     def distill(self) -> list[dict[str, object]]:
-        taught = (f"distill.teacher={self.trained(LARGE).path.resolve()}",)
-        levels = (Level(label="alone", settings=()), Level(label=f"taught by {LARGE}", settings=taught))
+        taught = (f"distill.teacher={self.trained(self.large).path.resolve()}",)
+        levels = (Level(label="alone", settings=()), Level(label=f"taught by {self.large}", settings=taught))
         question = Study(
-            question=f"Does {SMALL} learn more from {LARGE} than from the labels alone?",
-            recipe=self.recipe(SMALL),
+            question=f"Does {STUDENT} learn more from {self.large} than from the labels alone?",
+            recipe=self.recipe(STUDENT, self.student_epochs),
             factors=(Factor(name="teacher", levels=levels),),
             repeats=SEEDS,
         )
@@ -81,13 +84,13 @@ class Ground:
         return rows
 
     def chain(self) -> list[dict[str, object]]:
-        teacher = str(self.trained(LARGE).path.resolve())
+        teacher = str(self.trained(self.large).path.resolve())
         methods: list[Method] = [
             Prune(target="macs", share=0.5, epochs=max(1, self.epochs // 6)),
             Distill(teacher=teacher, epochs=max(1, self.epochs // 6)),
             Quantize(max_drop=1.0),
         ]
-        return [asdict(row) for row in self.compressed(LARGE, "chain", *methods)]
+        return [asdict(row) for row in self.compressed(self.large, "chain", *methods)]
 
     def speed(self) -> list[dict[str, object]]:
         rows: list[dict[str, object]] = []
@@ -141,7 +144,9 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("stages", nargs="+", choices=stages)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--networks", nargs="+", default=["resnet20", "resnet56"])
+    parser.add_argument("--epochs", type=int, default=30, help="of the networks that are compressed")
+    parser.add_argument("--student-epochs", type=int, default=30)
     parser.add_argument("--models", nargs="*", type=Path, default=[])
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()

@@ -179,7 +179,7 @@ class Predictor:
 
     def guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
         """The classes to give for one image's probabilities (K,), the most probable first; `top_k` as for `predict`."""
-        order = np.argsort(-probabilities, kind="stable")
+        order = (-probabilities).argsort(kind="stable")
         if self.spec.thresholds is not None and top_k is None:
             order = order[probabilities[order] >= np.array(self.spec.thresholds.values)[order]]
         else:

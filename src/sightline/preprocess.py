@@ -3,7 +3,8 @@
 An image is resized so that its short side is `resize` pixels, and its centre of `image_size` squared
 is what a network sees in evaluation. Training sees the larger centre of `resize` squared, the canvas,
 and crops its own windows from it; the evaluation window is the canvas's own centre, pixel for pixel.
-Resizing whole and cropping afterwards is torchvision's order, so published weights see what they expect.
+What lies where is torchvision's Resize and CenterCrop, so published weights see what they expect; but what they would
+cut off, a third of a photo, is not computed, for which a value here and there is rounded the other way.
 """
 
 from dataclasses import dataclass
@@ -61,11 +62,21 @@ class Preprocess:
 
     def canvas(self, image: Image.Image) -> NDArray[np.uint8]:
         """(resize, resize, 3) uint8: the resized image's centre, for training crops."""
-        return self._centre(image, self.resize, offset=self.margin)
+        image, side = self._trimmed(image), self.resize
+        short = min(image.size)
+        width, height = image.width * side // short, image.height * side // short
+        left = round((width - self.image_size) / 2) - self.margin
+        top = round((height - self.image_size) / 2) - self.margin
+        if image.size == (width, height):
+            return np.array(image.crop((left, top, left + side, top + side)), dtype=np.uint8)
+        across, down = image.width / width, image.height / height  # of the original, from one pixel to the next
+        box = (left * across, top * down, (left + side) * across, (top + side) * down)
+        return np.array(image.resize((side, side), _RESAMPLE[self.interpolation], box), dtype=np.uint8)
 
     def pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         """(image_size, image_size, 3) uint8: what the network sees, before normalisation."""
-        return self._centre(image, self.image_size, offset=0)
+        canvas, begin, end = self.canvas(image), self.margin, self.margin + self.image_size
+        return canvas[begin:end, begin:end]
 
     def normalize(self, pixels: "Tensor", *, channels_last: bool = False) -> "Tensor":
         """(B, 3, H, W) uint8, or float on the scale 0 to 255 -> float32, normalised, on the same device.
@@ -120,14 +131,3 @@ class Preprocess:
         width, height = min(image.width, longest), min(image.height, longest)
         left, top = (image.width - width) // 2, (image.height - height) // 2
         return image.crop((left, top, left + width, top + height))
-
-    def _centre(self, image: Image.Image, side: int, *, offset: int) -> NDArray[np.uint8]:
-        """(side, side, 3): the window that begins `offset` pixels before the evaluation window."""
-        image = self._trimmed(image)
-        short = min(image.size)
-        width, height = image.width * self.resize // short, image.height * self.resize // short
-        left = round((width - self.image_size) / 2) - offset
-        top = round((height - self.image_size) / 2) - offset
-        if image.size != (width, height):
-            image = image.resize((width, height), _RESAMPLE[self.interpolation])
-        return np.array(image.crop((left, top, left + side, top + side)), dtype=np.uint8)

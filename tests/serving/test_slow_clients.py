@@ -15,14 +15,16 @@ from running import until
 from sightline.model_folder import ModelFolder
 from sightline.serving.app import App
 from sightline.serving.decoding import Source
-from sightline.serving.limits import Limits, Settings
+from sightline.serving.limits import Batching, Limits, Settings
 from sightline.serving.protocol import bounded_by
 
 
 @pytest.fixture(scope="module")
 def app(served_model: ModelFolder) -> App:
     limits = Limits(body_seconds=0.3, header_seconds=0.3)
-    return App(Settings(models=(str(served_model.path),), watch_seconds=0, access_log=False, limits=limits))
+    batching = Batching(decode_threads=2)  # on a single core, too
+    models = (str(served_model.path),)
+    return App(Settings(models=models, watch_seconds=0, access_log=False, limits=limits, batching=batching))
 
 
 @pytest.fixture(scope="module")

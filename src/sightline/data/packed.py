@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, whole_file
 
-_VERSION = 1
+_VERSION = 2
 """Raised when a later release makes other pixels of the same bytes."""
 
 SHARE_OF_DISK = 0.5

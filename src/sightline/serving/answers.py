@@ -17,6 +17,9 @@ DECIMALS = 6
 """Of a probability, as `sightline predict` prints it."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 class JSON(Response):
     """Plain values as JSON. What a client called its file may hold what UTF-8 has no bytes for."""
 
@@ -24,8 +27,7 @@ class JSON(Response):
 
     def render(self, content: Any) -> bytes:
         """Compact, without NaN."""
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8", "replace")
+        return _ENCODER.encode(content).encode("utf-8", "replace")
 
 
 def predicted(loaded: Loaded, names: Sequence[str], rows: Sequence[Answer], options: Options) -> dict[str, Any]:

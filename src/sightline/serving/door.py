@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import time
+from functools import lru_cache
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,7 +46,8 @@ class Door:
         self._app = app
         self._token = None if settings.token is None else settings.token.encode()
         self._writes_log = settings.access_log
-        self._metrics = metrics
+        self._requests = lru_cache(metrics.requests.labels)
+        self._latency = lru_cache(metrics.latency.labels)
         self._first, self._count = secrets.token_hex(4), itertools.count()
         self.draining = False
         """Whether connections are to end with their next answer."""
@@ -110,8 +112,8 @@ class Door:
     def _record(self, scope: Scope, note: dict[str, Any], seconds: float) -> None:
         route = scope.get("route")
         endpoint = getattr(route, "path", "other")
-        self._metrics.requests.labels(endpoint, str(note["status"])).inc()
-        self._metrics.latency.labels(endpoint).observe(seconds)
+        self._requests(endpoint, str(note["status"])).inc()
+        self._latency(endpoint).observe(seconds)
         if not self._writes_log:
             return
         client = scope.get("client")

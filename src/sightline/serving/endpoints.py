@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from functools import lru_cache
 from typing import Protocol
 
 from starlette.requests import Request
@@ -39,6 +40,7 @@ class Endpoints:
         self.stops: Stops | None = None
         """Who knows whether the server is stopping; set when the application is put together."""
         self._origins = settings.cors_origins
+        self._images = lru_cache(metrics.images.labels)
 
     async def predict(self, request: Request) -> Response:
         """POST /v1/predict."""
@@ -59,7 +61,7 @@ class Endpoints:
         """Tell the metrics how a request's images ended."""
         for row in rows:
             outcome = row.code if isinstance(row, Problem) else "answered"
-            self.metrics.images.labels(loaded.name, outcome).inc()
+            self._images(loaded.name, outcome).inc()
 
     async def models(self, _request: Request) -> Response:
         """GET /v1/models."""
@@ -108,20 +110,23 @@ async def answered(request: Request, batcher: Batcher, ticket: Ticket) -> list[A
 
     Raises RequestError when its deadline is over, ClientGoneError when the connection ends; its work is dropped then.
     """
+    future = ticket.future
     gone = asyncio.ensure_future(_disconnected(request))
+    gone.add_done_callback(lambda _: future.cancel())
+    timer = asyncio.get_running_loop().call_later(ticket.deadline - time.monotonic(), future.cancel)
     try:
-        seconds = max(0.0, ticket.deadline - time.monotonic())
-        await asyncio.wait({ticket.future, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if ticket.future.done():
-            return ticket.future.result()
-        batcher.drop(ticket)
-        if gone.done():
-            raise ClientGoneError
-        raise RequestError(Problem("deadline_exceeded", "The request was not answered in time; its work was dropped."))
+        return await future
     except asyncio.CancelledError:
         batcher.drop(ticket)
-        raise
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # the server itself gives up
+            raise
+        if gone.done():
+            raise ClientGoneError from None
+        sentence = "The request was not answered in time; its work was dropped."
+        raise RequestError(Problem("deadline_exceeded", sentence)) from None
     finally:
+        timer.cancel()
         gone.cancel()
         with suppress(asyncio.CancelledError):
             if gone.done():

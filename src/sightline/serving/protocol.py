@@ -26,19 +26,20 @@ class Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """What came before a head is whole is counted."""
+        """What came before a head is whole is counted, and the clock runs."""
         super().data_received(data)
         if self._in_head:
+            if self._timer is None:
+                self._start_clock()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The request's head is too long.")
 
     def on_message_begin(self) -> None:
-        """The clock starts again, for the next request on this connection."""
+        """The next request on this connection; most heads are whole at once and need no clock."""
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
-        self._start_clock()
 
     def on_headers_complete(self) -> None:
         """The clock stops; the body has one of its own."""
@@ -47,7 +48,6 @@ class Bounded(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _start_clock(self) -> None:
-        self._stop_clock()
         self._timer = self.loop.call_later(self.header_seconds, self._end)
 
     def _stop_clock(self) -> None:
