@@ -97,14 +97,19 @@ class Preprocess:
         """`normalize` by whole rows of pixels, the channel innermost: on a CPU 3 values at a time would be slow."""
         import torch
 
+        from sightline.threads import mapped
+
         height, width = pixels.shape[2:]
         mean = torch.tensor(self.mean, device=pixels.device).mul(255).repeat(width)  # (W * 3,)
         scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().repeat(width)
         rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
         values = torch.empty(rows.shape, dtype=torch.float32, device=pixels.device)
         step = _IN_CACHE // width + 1 if pixels.device.type == "cpu" else max(1, len(rows))
-        for given, part in zip(rows.split(step), values.split(step), strict=True):
-            part.copy_(given).sub_(mean).mul_(scale)
+
+        def fill(parts: "tuple[Tensor, Tensor]") -> None:
+            parts[1].copy_(parts[0]).sub_(mean).mul_(scale)
+
+        mapped(fill, list(zip(rows.split(step), values.split(step), strict=True)))
         return values.view(-1, height, width, 3).permute(0, 3, 1, 2)
 
     def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -6,13 +6,14 @@ Source: Going Deeper with Convolutions (Szegedy et al., 2015), section 6, in tor
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.augmentations import Batch, ordered
-from sightline.operations.threads import mapped
 from sightline.randomness import Draws
+from sightline.threads import mapped
 
 ATTEMPTS = 10
 """Windows drawn for an image until one fits into it."""
@@ -33,32 +34,36 @@ class RandomResizedCrop:
 
     def windows(self, draws: Draws, *, height: int, width: int) -> Tensor:
         """(B, 4) int64: top, left, height and width of each image's window, in pixels."""
-        drawn = draws.uniform("random_resized_crop", 2 * ATTEMPTS + 2).double()
+        # By NumPy: torch wakes its threads for the square roots of a few numbers, and they keep a core busy afterwards.
+        drawn = draws.uniform("random_resized_crop", 2 * ATTEMPTS + 2).numpy().astype(np.float64)
         low, high = self.scale
         area = height * width * (low + drawn[:, :ATTEMPTS] * (high - low))
         narrow, wide = math.log(self.ratio[0]), math.log(self.ratio[1])
-        ratio = torch.exp(narrow + drawn[:, ATTEMPTS : 2 * ATTEMPTS] * (wide - narrow))
-        widths, heights = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()  # (B, ATTEMPTS)
+        ratio = np.exp(narrow + drawn[:, ATTEMPTS : 2 * ATTEMPTS] * (wide - narrow))
+        widths, heights = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))  # (B, ATTEMPTS)
         fits = (widths >= 1) & (widths <= width) & (heights >= 1) & (heights <= height)
-        first = fits.int().argmax(1, keepdim=True)
+        every, first = np.arange(len(drawn)), fits.argmax(1)
         found = fits.any(1)
         all_height, all_width = _largest(height, width, self.ratio)
-        tall = torch.where(found, heights.gather(1, first)[:, 0], all_height)
-        broad = torch.where(found, widths.gather(1, first)[:, 0], all_width)
-        tops = torch.where(found, (drawn[:, -2] * (height - tall + 1)).floor(), (height - tall) // 2)
-        lefts = torch.where(found, (drawn[:, -1] * (width - broad + 1)).floor(), (width - broad) // 2)
-        return torch.stack([tops, lefts, tall, broad], dim=1).long()
+        tall = np.where(found, heights[every, first], all_height)
+        broad = np.where(found, widths[every, first], all_width)
+        tops = np.where(found, np.floor(drawn[:, -2] * (height - tall + 1)), (height - tall) // 2)
+        lefts = np.where(found, np.floor(drawn[:, -1] * (width - broad + 1)), (width - broad) // 2)
+        return torch.from_numpy(np.stack([tops, lefts, tall, broad], axis=1).astype(np.int64))
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size), bilinear and antialiased. Targets stay."""
         height, width = batch.images.shape[2:]
         windows = self.windows(draws, height=height, width=width).tolist()
 
-        def resized(place: int) -> Tensor:
-            return _resized(batch.images[place : place + 1], windows[place], image_size)
+        shape, like = (len(windows), 3, image_size, image_size), batch.images
+        images = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
-        images = mapped(resized, range(len(windows)))
-        return replace(batch, images=torch.cat(images))
+        def resize(place: int) -> None:
+            images[place] = _resized(like[place : place + 1], windows[place], image_size)[0]
+
+        mapped(resize, range(len(windows)))
+        return replace(batch, images=images)
 
 
 def _resized(image: Tensor, window: list[int], side: int) -> Tensor:

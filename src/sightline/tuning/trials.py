@@ -3,7 +3,6 @@
 import fcntl
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
@@ -17,6 +16,7 @@ from sightline.recipe_text import override
 from sightline.studies import Arm
 from sightline.tuning.board import Standing
 from sightline.tuning.costs import costs, told
+from sightline.tuning.importance import importance_of
 from sightline.tuning.jobs import Job
 from sightline.tuning.proposing import learns_from_all, pruner_of, sampler_of
 from sightline.tuning.results import judged, read_curve
@@ -168,6 +168,7 @@ class Trials:
             for trial in self._begun()
         ]
         finished = [trial for trial in figures if trial.state == "complete"]
+        ended = [trial for trial in self._begun() if _state(trial) == "complete"]
         limit = inf if self._search.under is None else self._search.under
         within = [trial for trial in finished if (trial.cost or 0.0) <= limit]
         best = max(within, key=lambda trial: (trial.value or 0.0, -(trial.cost or 0.0)), default=None)
@@ -176,7 +177,7 @@ class Trials:
             space=[asdict(dimension) | {"text": dimension.text} for dimension in self._search.space],
             trials=figures,
             best=best,
-            importance=self._importance(len(finished)),
+            importance=importance_of(self._optuna, ended, len(self._search.space)),
             against=self._search.against,
             under=self._search.under,
             front=() if self._search.against is None else tuple(each.number for each in self._study.best_trials),
@@ -185,15 +186,6 @@ class Trials:
     def _begun(self) -> list[Any]:
         """Optuna's trials but for the one that waits to be the first."""
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
-
-    def _importance(self, finished: int) -> dict[str, float]:
-        if finished < 4 or len(self._search.space) < 2:  # nothing could be told
-            return {}
-        with suppress(RuntimeError, ValueError):  # every trial has the same figure
-            ended = self._optuna.create_study(directions=self._directions())
-            ended.add_trials([trial for trial in self._begun() if _state(trial) == "complete"])
-            return dict(self._optuna.importance.get_param_importances(ended, target=_first))
-        return {}
 
     def _take(self, trial: Any, lock: TextIO) -> Job:
         self._study.sampler = sampler_of(self._optuna, self._search, trial.number)
@@ -295,11 +287,6 @@ def _reached(trial: Any) -> float | None:
     if _state(trial) == "complete":
         return trial.values[0]
     return _last(trial.intermediate_values)
-
-
-def _first(trial: Any) -> float:
-    """The judged figure, of a search with one aim or two."""
-    return trial.values[0]
 
 
 def _last(values: dict[int, float]) -> float | None:

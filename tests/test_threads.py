@@ -8,8 +8,8 @@ import torch
 
 from sightline.augmentations import Batch
 from sightline.augmentations.random_resized_crop import RandomResizedCrop
-from sightline.operations.threads import mapped
 from sightline.randomness import Draws
+from sightline.threads import mapped
 
 
 @pytest.fixture
@@ -45,3 +45,9 @@ def test_a_random_resized_crop_has_the_same_bits_on_any_number_of_threads() -> N
     several = RandomResizedCrop()(batch, Draws(0, 0, batch.samples), 16).images
     torch.set_num_threads(1)
     assert torch.equal(several, RandomResizedCrop()(batch, Draws(0, 0, batch.samples), 16).images)
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_each_thread_computes_alone_and_torch_s_number_stays() -> None:
+    assert mapped(lambda _: torch.get_num_threads(), range(6)) == [1] * 6
+    assert torch.get_num_threads() == 3
