@@ -42,7 +42,17 @@ def compress(
     ranking: Annotated[str, typer.Option(help="global, or layer: the same share of each.")] = "global",
     round_to: Annotated[int, typer.Option(help="Channels that stay are a multiple of it.")] = 8,
     steps: Annotated[int, typer.Option(help="Cuts, with training after each.")] = 1,
-    epochs: Annotated[int, typer.Option(help="Of training after each cut; 0 trains nothing.")] = 5,
+    sparsify: Annotated[
+        str,
+        typer.Option(
+            help="Set weights to zero: a share of them, such as 0.5, or N:M, such as 2:4, of every M weights N stay. "
+            "The file packs better; nothing gets faster.",
+            metavar="SHARE|N:M",
+        ),
+    ] = "",
+    epochs: Annotated[
+        int, typer.Option(help="Of training after each cut, and after --sparsify; 0 trains nothing.")
+    ] = 5,
     distill: Annotated[
         str, typer.Option(help="Train on the probabilities of this model folder, too.", metavar="TEACHER")
     ] = "",
@@ -81,13 +91,15 @@ def compress(
     from sightline.compression.distill import Distill
     from sightline.compression.prune import Prune
     from sightline.compression.quantize import Quantize
+    from sightline.compression.sparsify import Sparsify
     from sightline.reports.sweep import write_sweep
 
     say()
     if sensitivity is not None:
         _sensitivity(model, data, sensitivity, importance, device)
         return
-    _check_used("--prune", bool(prune), steps=steps != 1, epochs=epochs != 5, ranking=ranking != "global")
+    _check_used("--prune", bool(prune), steps=steps != 1, ranking=ranking != "global")
+    _check_used("--prune or --sparsify", bool(prune or sparsify), epochs=epochs != 5)
     distills = bool(distill or student)
     _check_used(
         "--distill", distills, temperature=temperature != 4.0, weight=weight != 0.9, distill_epochs=bool(distill_epochs)
@@ -108,6 +120,9 @@ def compress(
         for share in shares
     ]
     methods: list[Method] = []
+    if sparsify:
+        zero, pattern = _zeros(sparsify)
+        methods.append(Sparsify(share=zero, pattern=pattern, epochs=epochs, settings=tuple(settings or ())))
     if distills:
         methods.append(
             Distill(
@@ -158,6 +173,17 @@ def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, dev
         print(f"{cut.layer:<{width}}  {cut.num_cut:>5} of {cut.num_units:>5} cut  {cut.accuracy}  {cut.paired}")
     write_sensitivity(plot, cuts)
     print(f"plot    {plot}")
+
+
+def _zeros(sparsify: str) -> tuple[float | None, tuple[int, int] | None]:
+    """A share, or the N and M of a pattern."""
+    from sightline.errors import SightlineError
+
+    kept, colon, of = sparsify.partition(":")
+    try:
+        return (None, (int(kept), int(of))) if colon else (float(sparsify), None)
+    except ValueError as error:
+        raise SightlineError(f"--sparsify takes a share such as 0.5, or N:M such as 2:4; got {sparsify!r}.") from error
 
 
 def _targets(prune: str, sweep: str) -> tuple[str, list[float]]:

@@ -9,6 +9,7 @@ from sightline.compressing.images import Images
 from sightline.data.phrases import counted
 from sightline.errors import RecipeError
 from sightline.model_folder import ModelFolder
+from sightline.pruning.zeros import SPARSE, sparsity
 from sightline.recipe import DistillConfig, Recipe
 from sightline.recipe.finetune import FineTuneConfig
 from sightline.recipe_text import override
@@ -23,8 +24,8 @@ GENTLER = 0.1
 def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
     """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
 
-    What needs all the parent's epochs is left out: warm-up, means of weights, stages that join later. `settings` are
-    applied last. Raises RecipeError for settings that contradict each other.
+    What needs all the parent's epochs is left out: warm-up, means of weights, stages that join later. Zeros of a sparse
+    parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each other.
     """
     own = images.recipe
     flat = own.optim.constant()
@@ -37,7 +38,16 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
         model=replace(own.model, pretrained=str(parent.path)),
         finetune=FineTuneConfig(),
         distill=DistillConfig(),
-        train=replace(own.train, fast="off", swa_start=None, swa_lr=None, patience=None, min_gain=0.0, max_hours=None),
+        train=replace(
+            own.train,
+            fast="off",
+            swa_start=None,
+            swa_lr=None,
+            patience=None,
+            min_gain=0.0,
+            max_hours=None,
+            keep_zeros=sparsity(parent.model()) >= SPARSE,
+        ),
     )
     return overridden(recipe, settings)
 

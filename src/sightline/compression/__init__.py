@@ -73,7 +73,7 @@ def compress(
     something else; DataError when images are missing or have changed. What is whole by then stays.
     """
     if not methods:
-        raise SightlineError("Nothing to do: name at least one of --prune, --distill and --quantize.")
+        raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     if any(type(method).__module__.endswith(".quantize") for method in methods[:-1]):
         raise ModelError("A quantised model can't be compressed further. Name --quantize last.")

@@ -52,6 +52,8 @@ class TrainConfig:
     max_norm: float | None = None
     """Longest weight vector into one unit (a row of a matrix, a filter of a convolution), after each update.
     null: no limit."""
+    keep_zeros: bool = False
+    """Weights that are zero when the run begins stay zero: a sparse network is trained on."""
     watch_gradients: bool = False
     """Write gradients.csv, which the report plots: for each stage the gradient's norm and the share of dead units."""
     checkpoint_minutes: float = 5.0

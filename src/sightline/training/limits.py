@@ -1,4 +1,4 @@
-"""Limits of a run: its time, and the length of the weight vectors into each unit."""
+"""Limits of a run: its time, the length of the weight vectors into each unit, and weights that stay zero."""
 
 import time
 
@@ -68,3 +68,17 @@ def shorten_weights(model: nn.Module, longest: float) -> None:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad and parameter.ndim > 1 and name.endswith("weight"):
                 parameter.renorm_(2, 0, longest)
+
+
+class Zeros:
+    """The weights of matrices and convolutions that are zero now."""
+
+    def __init__(self, model: nn.Module) -> None:
+        layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        self._masks = [(layer.weight, layer.weight != 0) for layer in layers if not layer.weight.all()]
+
+    def keep(self) -> None:
+        """Set them to zero again, after an update."""
+        with torch.no_grad():
+            for weight, mask in self._masks:
+                weight.mul_(mask)

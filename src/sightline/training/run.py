@@ -23,7 +23,7 @@ from sightline.training.checkpoint import Checkpoint, save_checkpoint
 from sightline.training.gradients import GradientWatch, is_sampled
 from sightline.training.journal import Journal
 from sightline.training.labels import accuracy
-from sightline.training.limits import Clock, outlook, shorten_weights
+from sightline.training.limits import Clock, Zeros, outlook, shorten_weights
 from sightline.training.metrics_log import MetricsLog, Row
 from sightline.training.shown_weights import ShownWeights
 from sightline.training.task import ClassificationTask, Progress
@@ -50,6 +50,7 @@ class Run(lightning.Callback):
         self.interrupted: Callable[[], bool] = lambda: False
         """Whether the user asked to stop; looked at between steps."""
         self._resumed: Checkpoint | None = None
+        self._zeros: Zeros | None = None
         self._saved_at = time.monotonic()
         self._epoch_began = time.monotonic()
         self._checkpoint_due = False
@@ -90,6 +91,7 @@ class Run(lightning.Callback):
         self.interrupted()
         self._saved_at = self._epoch_began = time.monotonic()
         self.clock.begin(self.journal.seconds)
+        self._zeros = Zeros(self.task.model) if self.task.recipe.train.keep_zeros else None
         self.shown_weights.start(self._resumed.average if self._resumed else {})
         if self._resumed is None:
             return
@@ -132,6 +134,8 @@ class Run(lightning.Callback):
         task.progress.position += 1
         if train.max_norm is not None and task.at_update:
             shorten_weights(task.model, train.max_norm)
+        if self._zeros is not None and task.at_update:
+            self._zeros.keep()
         self.shown_weights.after_batch()
         batches = self.clock.batches_in_all(task.progress.position)
         if batches is not None and batches < task.num_batches:
