@@ -53,7 +53,9 @@ class Recipe:
         at_least("epochs", self.epochs, 1, most=MOST)
         at_least("batch_size", self.batch_size, 1, most=MOST)
         check_labels(self.loss, self.data)
-        self.distill.check_rest(label_separator=self.data.label_separator, probe=self.finetune.probe)
+        self.distill.check_rest(
+            label_separator=self.data.label_separator, probe=self.finetune.probe, compiled=self.train.compile
+        )
         check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None
         self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)

@@ -18,17 +18,26 @@ class DistillConfig:
     """Both networks' logits are divided by it before they are compared: higher shows more of the unlikely classes."""
     weight: float = WEIGHT
     """Share of the loss that is the teacher's, 0 to 1; the labels have the rest."""
+    attention: float = 0.0
+    """What the difference between the two networks' feature maps is multiplied by, before it is added to the loss
+    (attention transfer, Zagoruyko and Komodakis, 2017, whose value is 1000); 0 leaves them alone."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise RecipeError(f"distill.temperature must be greater than 0, got {self.temperature}.")
         if not 0 < self.weight <= 1:
             raise RecipeError(f"distill.weight must be above 0 and at most 1, got {self.weight}.")
-        if self.teacher is None and (self.temperature, self.weight) != (TEMPERATURE, WEIGHT):
-            raise RecipeError("distill.temperature and distill.weight are of distill.teacher, which is null. Set it.")
+        if self.attention < 0:
+            raise RecipeError(f"distill.attention must be at least 0, got {self.attention}.")
+        if self.teacher is None and (self.temperature, self.weight, self.attention) != (TEMPERATURE, WEIGHT, 0.0):
+            raise RecipeError("The settings of distill are of distill.teacher, which is null. Set it.")
 
-    def check_rest(self, *, label_separator: str | None, probe: bool) -> None:
+    def check_rest(self, *, label_separator: str | None, probe: bool, compiled: bool) -> None:
         """Raise RecipeError where the rest of the recipe contradicts these settings."""
+        if self.attention and compiled:
+            raise RecipeError(
+                "distill.attention can't see into what train.compile makes. Set one of them to 0 or false."
+            )
         if self.teacher is not None and probe:
             raise RecipeError("finetune.probe fits the labels alone and would ignore distill.teacher. Remove one.")
         if self.teacher is not None and label_separator is not None:

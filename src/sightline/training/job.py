@@ -117,7 +117,7 @@ def _train(
     model = starting_network(recipe, network, table.classes)
     order = training_order(recipe, table, splits.train)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
-    task.teacher = teacher_of(recipe, table.classes, device)
+    task.teacher = teacher_of(recipe, task.model, table.classes, device)
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
     if recipe.train.checkpoint_activations:

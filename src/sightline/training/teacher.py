@@ -13,7 +13,9 @@ from torch.nn import functional as F
 from sightline.data.phrases import listed
 from sightline.errors import RecipeError
 from sightline.model_folder import ModelFolder
+from sightline.models import Classifier
 from sightline.recipe import DistillConfig, Recipe
+from sightline.training.attention import Maps, difference
 
 
 class Teacher:
@@ -31,9 +33,16 @@ class Teacher:
         self._preprocess = folder.spec.preprocess
         self._columns = torch.tensor([folder.spec.classes.index(name) for name in classes], device=device)
         self._network = folder.model().to(device)
+        self._maps: tuple[Maps, Maps] | None = None
+
+    def watch(self, student: Classifier) -> None:
+        """Compare the feature maps, too. Raises RecipeError where a network has none."""
+        if not (student.stages and self._network.stages):
+            raise RecipeError("distill.attention compares feature maps, and one of the networks has none. Set it to 0.")
+        self._maps = Maps(student), Maps(self._network)
 
     def mixed(self, loss: Tensor, logits: Tensor, images: Tensor) -> Tensor:
-        """The labels' loss and the teacher's, by their shares.
+        """The labels' loss and the teacher's, by their shares, and the difference between feature maps if it counts.
 
         `logits` (B, K) are the student's for the augmented `images` (B, 3, H, W), 0 to 255, not normalised.
         """
@@ -41,7 +50,11 @@ class Teacher:
         wanted = (self.logits(images) / temperature).softmax(1)
         given = (logits.float() / temperature).log_softmax(1)
         soft = F.kl_div(given, wanted, reduction="batchmean") * temperature**2
-        return (1 - weight) * loss + weight * soft
+        mixed = (1 - weight) * loss + weight * soft
+        if self._maps is None:
+            return mixed
+        mine, theirs = (maps.take() for maps in self._maps)
+        return mixed + self._config.attention * difference(mine, theirs)
 
     def logits(self, images: Tensor) -> Tensor:
         """(B, K) in the student's order of the classes; images of another size than the teacher's are resized."""
@@ -67,6 +80,11 @@ def find_teacher(config: DistillConfig) -> ModelFolder:
     return folder
 
 
-def teacher_of(recipe: Recipe, classes: Sequence[str], device: torch.device) -> Teacher | None:
-    """The teacher that a recipe names, if it does. Raises like `Teacher`."""
-    return None if recipe.distill.teacher is None else Teacher(recipe.distill, classes, device)
+def teacher_of(recipe: Recipe, student: Classifier, classes: Sequence[str], device: torch.device) -> Teacher | None:
+    """The teacher that a recipe names, if it does. Raises like `Teacher` and `Teacher.watch`."""
+    if recipe.distill.teacher is None:
+        return None
+    teacher = Teacher(recipe.distill, classes, device)
+    if recipe.distill.attention:
+        teacher.watch(student)
+    return teacher
