@@ -20,7 +20,6 @@ def render_search(result: dict[str, Any]) -> str:
         front(trials, result.get("against"), result.get("front", ())),
         history(trials),
         importance(result["importance"]),
-        parallel(trials, result["space"]),
     ]
     order = {"complete": 0, "pruned": 1, "failed": 2, "running": 3}
     return page_template("search.html.j2").render(
@@ -28,6 +27,7 @@ def render_search(result: dict[str, Any]) -> str:
         trials=sorted(trials, key=lambda trial: (order[trial["state"]], -(trial["value"] or 0), trial["number"])),
         sentences=_sentences(result),
         charts=[chart for chart in charts if chart is not None],
+        parallel=parallel(trials, result["space"]),
     )
 
 
