@@ -238,7 +238,7 @@ def test_channels_last_and_bf16_train_too(data: Path, tmp_path: Path, precision:
 
 
 def test_accumulating_gives_the_gradients_of_the_large_batch(data: Path, tmp_path: Path) -> None:
-    """To rounding, at a rate that lets it grow little, for a network without batch norm, whose statistics would differ."""
+    """To rounding, at a rate that lets it grow little; batch norm would see the statistics of the small batches."""
     plain = [
         "epochs=1",
         "train.select=last",
