@@ -154,6 +154,7 @@ class Trials:
 
     def result(self) -> SearchResult:
         """What all trials of the folder have found."""
+        begun = self._begun()
         figures = [
             TrialFigures(
                 number=trial.number,
@@ -165,10 +166,10 @@ class Trials:
                 seconds=trial.user_attrs.get("seconds", 0.0),
                 reason=trial.user_attrs.get("reason", ""),
             )
-            for trial in self._begun()
+            for trial in begun
         ]
         finished = [trial for trial in figures if trial.state == "complete"]
-        ended = [trial for trial in self._begun() if _state(trial) == "complete"]
+        ended = [trial for trial in begun if _state(trial) == "complete"]
         limit = inf if self._search.under is None else self._search.under
         within = [trial for trial in finished if (trial.cost or 0.0) <= limit]
         best = max(within, key=lambda trial: (trial.value or 0.0, -(trial.cost or 0.0)), default=None)
