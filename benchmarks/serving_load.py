@@ -4,8 +4,10 @@
 
 Server and client are pinned to a core each. All servers are up, stopped by SIGSTOP but for the one whose turn it is:
 they take turns of `--seconds` with the reference, which decodes and runs the same model on the server's core without
-HTTP, at the best of batches of 1, 4 and 8. Shares and ratios are of neighbouring turns. Peers are
-benchmarks/serving_peers.py. Random weights: what a network computes doesn't change how long it takes.
+HTTP, with batches of 1, 4 and 8. Shares and ratios are of neighbouring turns; the reference's batch and LitServe's form
+are those with the best median, for the best of several in each turn would be their luck's. Peers are
+benchmarks/serving_peers.py, around the same ONNX file; `sightline-bf16` answers in OpenVINO's bfloat16, another
+precision. Random weights: what a network computes doesn't change how long it takes.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import time
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +99,7 @@ for line in sys.stdin:
             predictor.probabilities(np.stack([decoded(content, preprocess, 10**9) for _ in range(size)]))
             count += size
         rates.append(count / (time.perf_counter() - start))
-    print(1000 / rates[0], max(rates), flush=True)
+    print(*rates, flush=True)
 """
 
 
@@ -108,14 +111,13 @@ class Reference:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment())
 
-    def turn(self, seconds: float) -> tuple[float, float]:
-        """Milliseconds for one image alone, and images a second at the best batch."""
+    def turn(self, seconds: float) -> list[float]:
+        """Images a second with batches of 1, 4 and 8."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{seconds}\n")
         self.process.stdin.flush()
-        one, best = map(float, self.process.stdout.readline().split())
-        return one, best
+        return [float(rate) for rate in self.process.stdout.readline().split()]
 
 
 def environment() -> dict[str, str]:
@@ -127,9 +129,10 @@ class Server:
 
     def __init__(self, name: str, work: Path, options: argparse.Namespace) -> None:
         self.name, self.port = name, free_port()
-        if name == "sightline":
-            program = [sys.executable, "-m", "sightline", "serve", str(work / "onnx"), "--threads", "1", "--no-log"]
-            program += ["--port", str(self.port)]
+        if name.startswith("sightline"):
+            served = ["onnx"] if name == "sightline" else ["model", "--engine", "openvino", "--precision", "bf16"]
+            program = [sys.executable, "-m", "sightline", "serve", str(work / served[0]), *served[1:]]
+            program += ["--threads", "1", "--no-log", "--port", str(self.port)]
         else:
             here = Path(__file__).with_name("serving_peers.py")
             program = [options.peers_python, str(here), name, str(work / "onnx" / "model.onnx")]
@@ -200,54 +203,59 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def measure(work: Path, image: Path, options: argparse.Namespace) -> list[dict[str, object]]:
-    """A row for each server, number of clients and round; `share` is of the reference's turns before and after."""
+def measure(work: Path, image: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each server, number of clients and round; `reference` is of the turns before and after."""
     content = image.read_bytes()
     reference = Reference(work / "onnx", image, options.server_core)
     servers = [Server(name, work, options) for name in options.servers]
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     try:
         for server in servers:
             wait_until_ready(server.port, request_of(server.name, content))
             server.send(signal.SIGSTOP)
-        one, best = reference.turn(options.seconds)
+        before = reference.turn(options.seconds)
         for number in range(options.rounds):
             for clients in options.clients:
                 for server in servers:
                     rate, latencies, failed = server.turn(request_of(server.name, content), clients, options.seconds)
-                    one_after, best_after = reference.turn(options.seconds)
+                    after = reference.turn(options.seconds)
                     p50 = 1000 * statistics.median(latencies)
-                    row: dict[str, object] = {"server": server.name, "clients": clients, "round": number, "rate": rate}
+                    row: dict[str, Any] = {"server": server.name, "clients": clients, "round": number, "rate": rate}
                     row |= {"p50_ms": p50, "latencies_ms": [1000 * value for value in latencies], "failed": failed}
-                    row |= {"share": rate / statistics.mean([best, best_after])}
-                    rows.append(row | {"added_ms": p50 - statistics.mean([one, one_after])})
-                    one, best = one_after, best_after
+                    row |= {"reference": [statistics.mean(pair) for pair in zip(before, after, strict=True)]}
+                    rows.append(row)
+                    before = after
     finally:
         for server in servers:
             server.send(signal.SIGKILL)
         reference.process.kill()
+    best = max(range(3), key=lambda place: statistics.median(row["reference"][place] for row in rows))
+    for row in rows:
+        row |= {"share": row["rate"] / row["reference"][best], "added_ms": row["p50_ms"] - 1000 / row["reference"][0]}
     return rows
 
 
-def told(rows: list[dict[str, object]], server: str, clients: int) -> str:
+def told(rows: list[dict[str, Any]], server: str, clients: int) -> str:
     """Medians over the rounds with their range; percentiles of all latencies together."""
     same = [row for row in rows if (row["server"], row["clients"]) == (server, clients)]
-    words = []
-    for key in ("rate", "share", "added_ms"):
-        values = [float(str(row[key])) for row in same]
-        words.append(f"{key} {statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})")
-    latencies = sorted(float(str(value)) for row in same for value in list(row["latencies_ms"]))  # type: ignore[call-overload]
+    words = [f"{key} {spread([row[key] for row in same])}" for key in ("rate", "share", "added_ms")]
+    latencies = sorted(value for row in same for value in row["latencies_ms"])
     p50, p99 = (latencies[min(len(latencies) - 1, int(share * len(latencies)))] for share in (0.5, 0.99))
-    best = [row for row in rows if row["clients"] == clients and str(row["server"]).startswith("litserve")]
-    ours = {row["round"]: float(str(row["share"])) for row in same}
-    ratios = [
-        ours[number] / max(float(str(row["share"])) for row in best if row["round"] == number)
-        for number in sorted({int(str(row["round"])) for row in best})
+    forms = [
+        [row["share"] for row in rows if (row["server"], row["clients"]) == (form, clients)]
+        for form in dict.fromkeys(row["server"] for row in rows)
+        if form.startswith("litserve")
     ]
-    if ratios and server == "sightline":
-        words.append(f"of LitServe's better {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-    failed = sum(int(str(row["failed"])) for row in same)
-    return f"{server:10} {clients:3} clients  p50 {p50:.3g} ms  p99 {p99:.3g} ms  {'  '.join(words)}  failed {failed}"
+    if forms and server.startswith("sightline"):
+        best = max(forms, key=statistics.median)
+        ratios = [row["share"] / share for row, share in zip(same, best, strict=True)]
+        words.append(f"of LitServe's better {spread(ratios)}")
+    failed = sum(row["failed"] for row in same)
+    return f"{server:14} {clients:3} clients  p50 {p50:.3g} ms  p99 {p99:.3g} ms  {'  '.join(words)}  failed {failed}"
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
 def main() -> None:

@@ -109,6 +109,8 @@ def test_a_student_of_another_architecture_becomes_a_folder_that_names_its_teach
         (["distill.weight=0"], "above 0 and at most 1"),
         (["distill.weight=0.5"], "distill.teacher, which is null"),
         (["distill.attention=1000"], "distill.teacher, which is null"),
+        (["distill.unlabelled=x"], "distill.teacher, which is null"),
+        (["distill.teacher=x", "distill.unlabelled=y", "data.sampling=balanced"], "balances by labels"),
         (["distill.teacher=x", "distill.attention=-1"], "at least 0"),
         (["distill.teacher=x", "distill.attention=1", "train.compile=true"], "train.compile"),
         (["distill.teacher=x", "data.label_separator=;"], "several labels"),

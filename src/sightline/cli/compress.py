@@ -59,6 +59,9 @@ def compress(
     student: Annotated[
         str, typer.Option(help="Train this architecture afresh, with MODEL as its teacher unless --distill names one.")
     ] = "",
+    unlabelled: Annotated[
+        str, typer.Option(help="Of --distill: images without labels to learn from, too.", metavar="FOLDER")
+    ] = "",
     temperature: Annotated[float, typer.Option(help="Of --distill: what logits are divided by.")] = 4.0,
     weight: Annotated[float, typer.Option(help="Of --distill: the teacher's share of the loss.")] = 0.9,
     distill_epochs: Annotated[
@@ -102,7 +105,12 @@ def compress(
     _check_used("--prune or --sparsify", bool(prune or sparsify), epochs=epochs != 5)
     distills = bool(distill or student)
     _check_used(
-        "--distill", distills, temperature=temperature != 4.0, weight=weight != 0.9, distill_epochs=bool(distill_epochs)
+        "--distill",
+        distills,
+        unlabelled=bool(unlabelled),
+        temperature=temperature != 4.0,
+        weight=weight != 0.9,
+        distill_epochs=bool(distill_epochs),
     )
     _check_used("--quantize", bool(quantize), max_drop=max_drop is not None, engine=engine != "openvino")
     target, shares = _targets(prune, sweep)
@@ -128,6 +136,7 @@ def compress(
             Distill(
                 teacher=distill or None,
                 student=student or None,
+                unlabelled=unlabelled or None,
                 temperature=temperature,
                 weight=weight,
                 epochs=distill_epochs,

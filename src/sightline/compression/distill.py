@@ -27,6 +27,8 @@ class Distill:
     """A model folder of the same classes; None: the model that is compressed, which needs a student."""
     student: str | None = None
     """An architecture to train from fresh weights; None: the model that is compressed."""
+    unlabelled: str | None = None
+    """A folder or archive of images without labels to learn from, too."""
     temperature: float = TEMPERATURE
     weight: float = WEIGHT
     """Share of the loss that is the teacher's; the labels have the rest."""
@@ -50,7 +52,10 @@ class Distill:
     def _recipe(self, folder: ModelFolder, images: Images) -> Recipe:
         """The student's: a fresh one has the model's own recipe, whatever network that was for."""
         config = DistillConfig(
-            teacher=self.teacher or str(folder.path), temperature=self.temperature, weight=self.weight
+            teacher=self.teacher or str(folder.path),
+            unlabelled=self.unlabelled,
+            temperature=self.temperature,
+            weight=self.weight,
         )
         if self.student is None:
             return replace(tuning_recipe(images, folder, self.epochs or 5, self.settings), distill=config)

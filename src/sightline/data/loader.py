@@ -64,7 +64,7 @@ class Batches:
     order: Order
     """The image numbers of each batch."""
     targets: NDArray[np.int64]
-    """(N,) the class number of every image of the table, or (N, K) 0 or 1 where images may have several labels."""
+    """(N,) the class number of every image of the table, -1 for none, or (N, K) 0 or 1 where they may have several."""
     num_classes: int
     num_workers: int
     """Threads that read ahead; 0 reads when a batch is asked for."""
@@ -103,10 +103,15 @@ class Batches:
         indices = samples % APPEARANCE
         images = self.pixels.batch(indices)
         targets = torch.from_numpy(self.targets[indices])
-        rows = targets if targets.ndim == 2 else F.one_hot(targets, self.num_classes)
+        rows = targets if targets.ndim == 2 else _one_hot(targets, self.num_classes)
         if torch.cuda.is_available():
             images = images.pin_memory()  # so that copying to the device doesn't wait
         return Batch(images, rows.float(), torch.from_numpy(samples))
+
+
+def _one_hot(targets: Tensor, num_classes: int) -> Tensor:
+    """(B, K); a row of zeros for an image without a label."""
+    return F.one_hot(targets.clamp(min=0), num_classes) * (targets >= 0)[:, None]
 
 
 @contextmanager

@@ -54,7 +54,10 @@ class Recipe:
         at_least("batch_size", self.batch_size, 1, most=MOST)
         check_labels(self.loss, self.data)
         self.distill.check_rest(
-            label_separator=self.data.label_separator, probe=self.finetune.probe, compiled=self.train.compile
+            label_separator=self.data.label_separator,
+            probe=self.finetune.probe,
+            compiled=self.train.compile,
+            balanced=self.data.sampling == "balanced",
         )
         check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None

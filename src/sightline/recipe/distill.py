@@ -1,6 +1,6 @@
 """Settings of distillation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sightline.errors import RecipeError
 
@@ -18,6 +18,9 @@ class DistillConfig:
     """Both networks' logits are divided by it before they are compared: higher shows more of the unlikely classes."""
     weight: float = WEIGHT
     """Share of the loss that is the teacher's, 0 to 1; the labels have the rest."""
+    unlabelled: str | None = None
+    """A folder or archive of images without labels, trained on beside those of the data by the teacher's share of the
+    loss alone; null: none."""
     attention: float = 0.0
     """What the difference between the two networks' feature maps is multiplied by, before it is added to the loss
     (attention transfer, Zagoruyko and Komodakis, 2017, whose value is 1000); 0 leaves them alone."""
@@ -29,14 +32,18 @@ class DistillConfig:
             raise RecipeError(f"distill.weight must be above 0 and at most 1, got {self.weight}.")
         if self.attention < 0:
             raise RecipeError(f"distill.attention must be at least 0, got {self.attention}.")
-        if self.teacher is None and (self.temperature, self.weight, self.attention) != (TEMPERATURE, WEIGHT, 0.0):
+        if self.teacher is None and any(getattr(self, field.name) != field.default for field in fields(self)):
             raise RecipeError("The settings of distill are of distill.teacher, which is null. Set it.")
 
-    def check_rest(self, *, label_separator: str | None, probe: bool, compiled: bool) -> None:
+    def check_rest(self, *, label_separator: str | None, probe: bool, compiled: bool, balanced: bool) -> None:
         """Raise RecipeError where the rest of the recipe contradicts these settings."""
         if self.attention and compiled:
             raise RecipeError(
                 "distill.attention can't see into what train.compile makes. Set one of them to 0 or false."
+            )
+        if self.unlabelled is not None and balanced:
+            raise RecipeError(
+                "data.sampling balances by labels, which the images of distill.unlabelled don't have. Remove one."
             )
         if self.teacher is not None and probe:
             raise RecipeError("finetune.probe fits the labels alone and would ignore distill.teacher. Remove one.")

@@ -243,7 +243,7 @@ class Batcher:
                     self._has_ready.wait(seconds)
                 if self._closed:
                     return
-                held_up = len(self._ready) >= 2 * self._batching.max_batch
+                held_up = bool(self._arrived) and len(self._ready) >= 2 * self._batching.max_batch
                 batch = self._take()
                 if held_up:
                     self._has_arrived.notify_all()

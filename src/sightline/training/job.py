@@ -22,7 +22,9 @@ from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
+from sightline.data.unlabelled import Pool, labelled, with_unlabelled
 from sightline.devices import pick_device
+from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
 from sightline.models import Classifier, fit_note
@@ -88,8 +90,14 @@ def run_job(
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
     device, num_workers = recipe.train.device, recipe.data.num_workers
-    with _store(recipe, prepared) as store:
-        written = _train(recipe, prepared, folder, checkpoint, store)
+    pool = _pool(recipe, prepared)
+    if checkpoint is not None and checkpoint.data_fingerprint != pool.fingerprint:
+        raise ModelError(
+            f"The images in {prepared.table.source.location!r} are not those the run in {str(folder)!r} began with: "
+            "files were added, removed or changed. Put them back, or train anew."
+        )
+    with _store(recipe, pool) as store:
+        written = _train(recipe, prepared, pool, folder, checkpoint, store)
         for name in measure:
             places, table = prepared.splits.named()[name], prepared.table
             measured = evaluate_images(written, table, places, device=device, num_workers=num_workers, store=store)
@@ -98,26 +106,35 @@ def run_job(
     return written
 
 
-def _store(recipe: Recipe, prepared: Prepared) -> AbstractContextManager[Packed | None]:
+def _pool(recipe: Recipe, prepared: Prepared) -> Pool:
+    """What is trained on: the data's own images, and those without labels where the recipe names some."""
+    if recipe.distill.unlabelled is None:
+        return labelled(prepared)
+    leave_out = recipe.data.on_unreadable == "leave_out"
+    return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out)
+
+
+def _store(recipe: Recipe, pool: Pool) -> AbstractContextManager[Packed | None]:
     """Where decoded canvases are kept; None where the recipe or the disk says no."""
     if not recipe.data.cache:
         return nullcontext()
     data = recipe.data
     geometry = f"{data.preprocess().resize} {data.image_size} {data.interpolation}"
-    return packed(prepared.fingerprint, geometry, len(prepared.table), data.preprocess().resize)
+    return packed(pool.fingerprint, geometry, len(pool.table), data.preprocess().resize)
 
 
 def _train(
-    recipe: Recipe, prepared: Prepared, folder: Path, checkpoint: Checkpoint | None, store: Packed | None
+    recipe: Recipe, prepared: Prepared, pool: Pool, folder: Path, checkpoint: Checkpoint | None, store: Packed | None
 ) -> ModelFolder:
     device = pick_device(recipe.train.device)
     table, splits = prepared.table, prepared.splits
     network = architecture(recipe, len(table.classes))
     seed_torch(recipe.seed, "weights")
     model = starting_network(recipe, network, table.classes)
-    order = training_order(recipe, table, splits.train)
+    order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
+    task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
     if recipe.train.checkpoint_activations:
@@ -128,13 +145,13 @@ def _train(
     preprocess = recipe.data.preprocess()
     num_workers = recipe.data.num_workers
     training = Batches(
-        Pixels(table, preprocess, canvas=True, store=store), order, table.targets, len(table.classes), num_workers
+        Pixels(pool.table, preprocess, canvas=True, store=store), order, pool.targets, len(table.classes), num_workers
     )
     validation = _in_order(prepared, recipe, splits.val, store)
     if recipe.finetune.probe:
         fit_head(model, recipe, prepared, device)
     else:
-        run = Run(folder, task, training, validation, prepared.fingerprint)
+        run = Run(folder, task, training, validation, pool.fingerprint)
         _run_through(run, training, device, checkpoint)
     logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
     calibration, thresholds = calibrate(logits, table.targets[splits.val], table.classes)
@@ -145,7 +162,7 @@ def _train(
         classes=table.classes,
         preprocess=preprocess,
         calibration=calibration,
-        provenance=_provenance(prepared, device, parent=parent_of(recipe)),
+        provenance=_provenance(prepared, pool, device, parent=parent_of(recipe)),
         task="multi_label" if table.multi_label else "single_label",
         thresholds=thresholds,
     )
@@ -208,7 +225,7 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     )
 
 
-def _provenance(prepared: Prepared, device: torch.device, parent: str | None) -> Provenance:
+def _provenance(prepared: Prepared, pool: Pool, device: torch.device, parent: str | None) -> Provenance:
     table, splits = prepared.table, prepared.splits
     versions = {name: version(name) for name in PACKAGES}
     machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
@@ -219,6 +236,7 @@ def _provenance(prepared: Prepared, device: torch.device, parent: str | None) ->
             "location": table.source.location,
             "fingerprint": prepared.fingerprint,
             "images": {name: len(places) for name, places in splits.named().items()},
+            **({"unlabelled_images": pool.num_unlabelled} if pool.num_unlabelled else {}),
             **({} if table.separator is None else {"label_separator": table.separator}),
         },
         parent=parent,

@@ -34,9 +34,10 @@ class Loss(nn.Module):
         tensor = None if weights is None else torch.from_numpy(weights).float()
         self.register_buffer("weights", tensor, persistent=False)
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the images, a scalar."""
-        return self._rows(logits.float(), targets, self.config.label_smoothing).mean()
+    def forward(self, logits: Tensor, targets: Tensor, *, some_unlabelled: bool = False) -> Tensor:
+        """The mean over the images, a scalar; with `some_unlabelled` rows of zeros have no label, and a loss of 0."""
+        rows = self._rows(logits.float(), targets, self.config.label_smoothing)
+        return (rows * (targets.sum(1) > 0) if some_unlabelled else rows).mean()
 
     def validation(self, logits: Tensor, targets: Tensor) -> float:
         """The same in double precision and without label smoothing, which belongs to training.

@@ -202,7 +202,7 @@ class Run(lightning.Callback):
         row = Row(
             epoch=epoch,
             train_loss=float(progress.loss_sum) / progress.seen,
-            train_accuracy=None if self.task.loss.multi_label else float(progress.correct) / progress.seen,
+            train_accuracy=None if self.task.loss.multi_label else progress.accuracy,
             lr=self.task.rate,
             seconds=round(seconds, 3),
             images_per_second=round(progress.seen / seconds, 1),

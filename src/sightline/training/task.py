@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sightline.augmentations import Batch, augment
+from sightline.data.order import APPEARANCE
 from sightline.errors import SightlineError
 from sightline.models import Classifier
 from sightline.preprocess import Preprocess
@@ -33,6 +34,13 @@ class Progress:
     """Over the images of this epoch so far."""
     correct: float | Tensor = 0.0
     seen: int = 0
+    unlabelled: int = 0
+    """Of those seen."""
+
+    @property
+    def accuracy(self) -> float:
+        """Over the images with a label."""
+        return float(self.correct) / max(self.seen - self.unlabelled, 1)
 
 
 class ClassificationTask(lightning.LightningModule):
@@ -53,6 +61,8 @@ class ClassificationTask(lightning.LightningModule):
         """The schedule's learning rate at the last batch."""
         self.freezing = Freezing(model, recipe.finetune, recipe.epochs)
         self.teacher: Teacher | None = None
+        self.num_labelled: int | None = None
+        """Samples' images from this number on have no label; None where all have one."""
         self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
@@ -107,7 +117,9 @@ class ClassificationTask(lightning.LightningModule):
         augmented = self.augment(batch, epoch=position // self.batches_per_epoch)
         images = self.preprocess.normalize(augmented.images, channels_last=self.recipe.train.channels_last)
         outputs = self.outputs(images)
-        loss = torch.stack([weight * self.loss(y, augmented.targets) for weight, y in outputs]).sum()
+        some = self.num_labelled is not None
+        losses = [weight * self.loss(y, augmented.targets, some_unlabelled=some) for weight, y in outputs]
+        loss = torch.stack(losses).sum()
         if self.teacher is not None:
             loss = self.teacher.mixed(loss, outputs[0][1], augmented.images)
         self._count(loss.detach(), outputs[0][1].detach(), batch)
@@ -128,7 +140,11 @@ class ClassificationTask(lightning.LightningModule):
         """Add to the epoch's sums without waiting for the device."""
         progress = self.progress
         progress.loss_sum = progress.loss_sum + loss.double() * len(batch.samples)
-        progress.correct = progress.correct + (logits.argmax(1) == batch.targets.argmax(1)).sum()
+        right = logits.argmax(1) == batch.targets.argmax(1)
+        if self.num_labelled is not None:
+            right &= batch.targets.sum(1) > 0
+            progress.unlabelled += int((batch.samples % APPEARANCE >= self.num_labelled).sum())
+        progress.correct = progress.correct + right.sum()
         progress.seen += len(batch.samples)
 
     def check_finite(self) -> None:
