@@ -27,6 +27,8 @@ RECIPE = Recipe(
     optim=OptimConfig(name="sgd", lr=1e-2),
 )
 SPACE = "optim.lr=log:1e-3..1 optim.nesterov=true,false"
+POSTGRESQL = os.environ.get("SIGHTLINE_POSTGRESQL", "")
+"""An empty database of a server that runs; without one, that test is skipped."""
 
 
 def search(trials: int = 3) -> Search:
@@ -100,9 +102,18 @@ def test_a_storage_that_can_t_be_reached_is_one_line(photos: Path, tmp_path: Pat
     assert "\n" not in str(error.value)
 
 
+def test_a_database_s_password_is_not_shown(photos: Path, tmp_path: Path) -> None:
+    secret = replace(search(), storage="mysql://someone:se:c@ret@nowhere/name")
+    with pytest.raises(SightlineError, match=r"'mysql://someone:\*\*\*@nowhere/name' can't be opened") as error:
+        tune(secret, photos, out=tmp_path / "t")
+    assert "ret" not in str(error.value)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("address", ["journal:{}/trials.log", "sqlite:///{}/trials.db"])
+@pytest.mark.parametrize("address", ["journal:{}/trials.log", "sqlite:///{}/trials.db", POSTGRESQL])
 def test_two_machines_with_folders_of_their_own_share_the_trials(photos: Path, tmp_path: Path, address: str) -> None:
+    if not address:
+        pytest.skip("SIGHTLINE_POSTGRESQL names no empty database, such as postgresql://user@host/name")
     folders = [tmp_path / "one", tmp_path / "two"]
     shared = ["--storage", address.format(tmp_path)]
     both = [started(photos, folder, *shared) for folder in folders]

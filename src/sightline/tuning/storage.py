@@ -4,6 +4,7 @@ A journal is written by appending alone, which network file systems do well and 
 """
 
 import fcntl
+import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from sightline.errors import RecipeError, SightlineError
 JOURNAL = "journal:"
 
 _NAME = "sightline"
+
+_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 
 _TABLES_SECONDS = 2.0
 """To make a database's tables takes less."""
@@ -35,6 +38,8 @@ class Storage:
         self._address = address or f"sqlite:///{(folder / 'trials.db').absolute()}"
         journal = Path(self._address.removeprefix(JOURNAL)) if self._address.startswith(JOURNAL) else None
         self._journal = journal
+        self.place = _PASSWORD.sub(r"\1:***@", address) if address is not None else str(folder / "trials.db")
+        """What a user may be shown."""
         self._lock = folder / ".asking" if journal is None else journal.with_name(f"{journal.name}.asking")
 
     def study(self, optuna: Any, pruner: Any, directions: Sequence[str]) -> Any:
@@ -53,11 +58,12 @@ class Storage:
                 time.sleep(_TABLES_SECONDS)
                 return self._opened(optuna, pruner, directions)
         except (*broken, OSError, ValueError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            place = self._address.removeprefix("sqlite:///").removeprefix(JOURNAL)
-            raise SightlineError(
-                f"{place!r} can't be opened: {reason}. Choose another {'--storage' if self.is_shared else '--out'}."
-            ) from error
+            cause = error.__cause__ or error
+            reason = str(cause).splitlines()[0]
+            advice = f"Choose another {'--storage' if self.is_shared else '--out'}."
+            if isinstance(cause, ModuleNotFoundError) and cause.name == "psycopg":
+                advice = 'Install it with: pip install "sightline[postgresql]"'
+            raise SightlineError(f"{self.place!r} can't be opened: {reason}. {advice}") from error
 
     def _opened(self, optuna: Any, pruner: Any, directions: Sequence[str]) -> Any:
         return optuna.create_study(

@@ -248,8 +248,8 @@ class Trials:
         ]
         if other:
             raise SightlineError(
-                f"{self._search.storage or str(self._folder)!r} holds a search with {' and '.join(other)}. "
-                f"Choose another {'--storage' if self._search.storage else '--out'}."
+                f"{self._storage.place!r} holds a search with {' and '.join(other)}. "
+                f"Choose another {'--storage' if self._storage.is_shared else '--out'}."
             )
 
 
