@@ -79,6 +79,13 @@ def compress(
     max_drop: Annotated[
         float | None, typer.Option(help="Of --quantize: points of validation accuracy that may be lost.")
     ] = None,
+    quantize_epochs: Annotated[
+        int,
+        typer.Option(
+            help="Of --quantize int8: epochs of training with its rounding first (quantisation-aware), where "
+            "calibrating alone costs too much."
+        ),
+    ] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="A setting of the training, such as optim.lr=0.01.")
     ] = None,
@@ -112,7 +119,13 @@ def compress(
         weight=weight != 0.9,
         distill_epochs=bool(distill_epochs),
     )
-    _check_used("--quantize", bool(quantize), max_drop=max_drop is not None, engine=engine != "openvino")
+    _check_used(
+        "--quantize",
+        bool(quantize),
+        max_drop=max_drop is not None,
+        engine=engine != "openvino",
+        quantize_epochs=quantize_epochs != 0,
+    )
     target, shares = _targets(prune, sweep)
     cuts = [
         Prune(
@@ -149,6 +162,8 @@ def compress(
                 engine=engine,  # pyright: ignore[reportArgumentType]
                 precision=quantize,  # pyright: ignore[reportArgumentType]
                 max_drop=max_drop,
+                epochs=quantize_epochs,
+                settings=tuple(settings or ()) if quantize_epochs else (),
             )
         )
     if not sweep:

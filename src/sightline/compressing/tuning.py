@@ -47,6 +47,7 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
             min_gain=0.0,
             max_hours=None,
             keep_zeros=sparsity(parent.model()) >= SPARSE,
+            fake_quantize=False,
         ),
     )
     return overridden(recipe, settings)

@@ -1,7 +1,8 @@
-"""Post-training int8: an exported model that computes in whole numbers, calibrated on the model's training images.
+"""int8: an exported model that computes in whole numbers, calibrated on the model's training images.
 
 Activations' ranges come from a sample in which every class has its share, prepared as in evaluation. int8 moves every
-logit, so the result is held to its accuracy on the validation split, by a paired test, and not to the logits.
+logit, so the result is held to its accuracy on the validation split, by a paired test, and not to the logits. Where
+that costs too much, `epochs` trains the network with int8's rounding in it first.
 
 int8_weights and fp16 store the weights smaller and compute in float32: a smaller file, not a faster network. They need
 no calibration.
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from sightline.compressing.images import Images
 from sightline.compressing.judging import answers_right, right
+from sightline.compressing.tuning import tune, tuning_recipe
 from sightline.data.loader import Pixels
 from sightline.data.phrases import counted
 from sightline.errors import ModelError, unknown_name
@@ -60,6 +62,10 @@ class Quantize:
     avoid by putting layers back to float32. None: no bound."""
     num_images: int = 300
     """Training images to calibrate on, at most; int8 alone does."""
+    epochs: int = 0
+    """Of quantisation-aware training before it, of int8 alone."""
+    settings: tuple[str, ...] = ()
+    """Settings of that training."""
 
     def __post_init__(self) -> None:
         if self.engine not in get_args(Engine):
@@ -77,20 +83,32 @@ class Quantize:
             )
         if self.num_images < 1:
             raise ModelError(f"quantize: num_images must be at least 1, got {self.num_images}.")
+        if self.epochs < 0:
+            raise ModelError(f"quantize: epochs must be at least 0, got {self.epochs}.")
+        if self.epochs and self.precision != "int8":
+            raise ModelError(f"quantize: {self.precision} rounds no activations, which epochs would train for.")
 
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ExportedFolder:
         """The exported model. Raises ModelError where more accuracy is lost than may be, MissingPackageError."""
         form = find_format(self.engine)
+        trained = self._trained(folder, images, work)
         source = work / "float32"
         with whole_folder(source) as aside:
-            form.write(build_graph(folder, pixels=False, precision=self.precision), aside)
+            form.write(build_graph(trained, pixels=False, precision=self.precision), aside)
         with whole_folder(work / self.precision) as aside:
-            details = self._quantise(folder, images, source, aside)
-            exported = self._described(folder, aside, details)
+            details = self._quantise(trained, images, source, aside)
+            exported = self._described(folder, trained, aside, details)
             self._hold(folder, exported, images)
-            exported = _compared(folder, exported, images)
+            exported = _compared(trained, exported, images)
             exported.write()
         return ExportedFolder.read(work / self.precision)
+
+    def _trained(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
+        """The model, used to int8's rounding where that was asked for. Raises what training raises."""
+        if not self.epochs:
+            return folder
+        recipe = tuning_recipe(images, folder, self.epochs, (*self.settings, "train.fake_quantize=true"))
+        return tune(recipe, images, work / "aware")
 
     def _quantise(self, folder: ModelFolder, images: Images, source: Path, target: Path) -> dict[str, Any]:
         if self.precision != "int8":
@@ -134,21 +152,23 @@ class Quantize:
                 f"{self.max_drop:g} may be lost. Allow more by --max-drop, or train longer before."
             )
 
-    def _described(self, folder: ModelFolder, place: Path, details: dict[str, Any]) -> ExportedFolder:
+    def _described(
+        self, folder: ModelFolder, trained: ModelFolder, place: Path, details: dict[str, Any]
+    ) -> ExportedFolder:
         modules = ("onnxruntime",) if self.engine == "onnx" else ("openvino", "nncf")
         artefact = Artefact(
             format=self.engine,
             precision=self.precision,
             pixels=False,
             files={file.name: sha256(file) for file in sorted(place.iterdir())},
-            details=details,
+            details=details | ({"aware_epochs": self.epochs} if self.epochs else {}),
             parent=folder.spec.fingerprint,
             command=shlex.join(["sightline", *sys.argv[1:]]),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={name: version(name) for name in ("sightline", "torch", *modules)},
             parity={},
         )
-        exported = ExportedFolder(place, replace(folder.spec, figures={}), artefact)
+        exported = ExportedFolder(place, replace(trained.spec, figures={}), artefact)
         exported.write()
         return exported
 

@@ -54,6 +54,9 @@ class TrainConfig:
     null: no limit."""
     keep_zeros: bool = False
     """Weights that are zero when the run begins stay zero: a sparse network is trained on."""
+    fake_quantize: bool = False
+    """Round weights and activations in the forward pass as int8 would (quantisation-aware training, Jacob et al.,
+    2018); the weights that are kept are float32."""
     watch_gradients: bool = False
     """Write gradients.csv, which the report plots: for each stage the gradient's norm and the share of dead units."""
     checkpoint_minutes: float = 5.0

@@ -34,6 +34,7 @@ from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizing
 from sightline.training.fit import check_precision, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
@@ -135,6 +136,8 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
+    if recipe.train.fake_quantize:
+        log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
     if recipe.train.checkpoint_activations:
@@ -153,6 +156,7 @@ def _train(
     else:
         run = Run(folder, task, training, validation, pool.fingerprint)
         _run_through(run, training, device, checkpoint)
+    stop_fake_quantizing(model)
     logits = collect_logits(model.to(device), validation, preprocess, device=device, label="Calibrating")
     calibration, thresholds = calibrate(logits, table.targets[splits.val], table.classes)
     if thresholds is not None:
