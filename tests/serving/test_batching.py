@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from sightline.errors import UnreadableImageError
-from sightline.serving.batching import LARGE_BYTES, Batcher, Model
+from sightline.serving.batching import LARGE_BYTES, Batcher
 from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError
+from sightline.serving.work import Model
 
 SOON = 20.0
 """Seconds; longer than any test."""

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from sightline.serving.batching import Answer
 from sightline.serving.payloads import Options
 from sightline.serving.problems import Problem, RequestError
 from sightline.serving.served import Loaded
+from sightline.serving.work import Answer
 
 DECIMALS = 6
 """Of a probability, as `sightline predict` prints it."""

@@ -15,9 +15,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -28,9 +27,7 @@ from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError
-
-Answer = NDArray[np.float64] | Problem
-"""(K,) probabilities of one image, or why there are none."""
+from sightline.serving.work import Answer, Model, Ticket, Work
 
 BACKGROUND_BATCH = 8
 """Images of a heat map in one run: what a prediction that arrives meanwhile waits for."""
@@ -40,43 +37,6 @@ LARGE_BYTES = 1_000_000
 
 _DROPPED = Problem("deadline_exceeded", "The request was not answered in time.")
 _log = logging.getLogger("sightline.serving")
-
-
-@dataclass(frozen=True)
-class Model:
-    """What a batcher runs."""
-
-    name: str
-    decode: Callable[[Source], NDArray[np.uint8]]
-    """-> (3, S, S); raises UnreadableImageError."""
-    probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
-    """(B, 3, S, S) -> (B, K)."""
-
-
-@dataclass(eq=False, slots=True)
-class Ticket:
-    """A request's images on their way."""
-
-    future: "asyncio.Future[list[Answer]]"
-    deadline: float
-    """On time.monotonic's clock."""
-    answers: list[Answer]
-    remaining: int
-    dropped: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Work:
-    """One image."""
-
-    ticket: Ticket
-    place: int
-    source: Source | None = None
-    pixels: NDArray[np.uint8] | None = None
-    ready_at: float = 0.0
-
-    def over(self) -> bool:
-        return self.ticket.dropped or time.monotonic() > self.ticket.deadline
 
 
 class Batcher:
@@ -96,10 +56,10 @@ class Batcher:
         lock = threading.Lock()  # guards what follows
         self._has_arrived = threading.Condition(lock)
         self._has_ready = threading.Condition(lock)
-        self._arrived: deque[_Work] = deque()
+        self._arrived: deque[Work] = deque()
         self._decoding = 0
-        self._ready: deque[_Work] = deque()
-        self._background: deque[_Work] = deque()
+        self._ready: deque[Work] = deque()
+        self._background: deque[Work] = deque()
         self._closed = False
 
         self._alone = cores == 1 and not batching.decode_threads
@@ -131,10 +91,10 @@ class Batcher:
         with self._has_arrived:
             for place, source in enumerate(sources):
                 if self._alone and _num_bytes(source) <= LARGE_BYTES:
-                    self._ready.append(_Work(ticket, place, source, ready_at=now))
+                    self._ready.append(Work(ticket, place, source, ready_at=now))
                     self._has_ready.notify()
                 else:
-                    self._arrived.append(_Work(ticket, place, source))
+                    self._arrived.append(Work(ticket, place, source))
                     self._has_arrived.notify()
         return ticket
 
@@ -143,7 +103,7 @@ class Batcher:
         self._add(len(pixels))
         ticket = self._ticket(len(pixels), deadline)
         with self._has_ready:
-            self._background.extend(_Work(ticket, place, None, row) for place, row in enumerate(pixels))
+            self._background.extend(Work(ticket, place, None, row) for place, row in enumerate(pixels))
             self._has_ready.notify()
         return ticket
 
@@ -218,7 +178,7 @@ class Batcher:
             if problem is not None:
                 self._finish([(work, problem)])
 
-    def _decode(self, work: _Work) -> Problem | None:
+    def _decode(self, work: Work) -> Problem | None:
         """Fill in the pixels, or say why there are none."""
         if work.over():
             return _DROPPED
@@ -247,7 +207,7 @@ class Batcher:
                 batch = self._take()
                 if held_up:
                     self._has_arrived.notify_all()
-            over, live = list[tuple[_Work, Answer]](), list[_Work]()
+            over, live = list[tuple[Work, Answer]](), list[Work]()
             for work in batch:  # asked once: a deadline that passes between two looks would leave the work in neither
                 problem = self._decode(work) if work.pixels is None else _DROPPED if work.over() else None
                 if problem is None:
@@ -268,11 +228,11 @@ class Batcher:
         waited = time.monotonic() - self._ready[0].ready_at
         return max(0.0, self._batching.max_wait_seconds - waited)
 
-    def _take(self) -> list[_Work]:
+    def _take(self) -> list[Work]:
         line, size = (self._ready, self._batching.max_batch) if self._ready else (self._background, BACKGROUND_BATCH)
         return [line.popleft() for _ in range(min(size, len(line)))]
 
-    def _run(self, batch: list[_Work]) -> list[tuple[_Work, Answer]]:
+    def _run(self, batch: list[Work]) -> list[tuple[Work, Answer]]:
         start = time.perf_counter()
         try:
             rows = self._model.probabilities(np.stack([work.pixels for work in batch if work.pixels is not None]))
@@ -288,10 +248,10 @@ class Batcher:
             return [(work, failed) for work in batch]
         return list(zip(batch, rows, strict=True))
 
-    def _finish(self, finished: Sequence[tuple[_Work, Answer]]) -> None:
+    def _finish(self, finished: Sequence[tuple[Work, Answer]]) -> None:
         self._loop.call_soon_threadsafe(self._deliver, finished)
 
-    def _deliver(self, finished: Sequence[tuple[_Work, Answer]]) -> None:
+    def _deliver(self, finished: Sequence[tuple[Work, Answer]]) -> None:
         answered = sum(not isinstance(answer, Problem) for _, answer in finished)
         if answered:
             now = time.monotonic()

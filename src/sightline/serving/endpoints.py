@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from sightline.errors import SightlineError
 from sightline.serving.answers import JSON, predicted
-from sightline.serving.batching import Answer, Batcher, Ticket
+from sightline.serving.batching import Batcher
 from sightline.serving.describing import card, line
 from sightline.serving.intake import ClientGoneError, Intake
 from sightline.serving.limits import Settings
@@ -19,6 +19,7 @@ from sightline.serving.metrics import Metrics
 from sightline.serving.payloads import read_payload
 from sightline.serving.problems import Problem, RequestError, refuse
 from sightline.serving.served import Loaded, Served
+from sightline.serving.work import Answer, Ticket
 
 PREDICT_OPTIONS = frozenset({"model", "top_k", "probabilities", "name"})
 

@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from sightline.errors import UnreadableImageError, unknown_name
 from sightline.serving.answers import DECIMALS, JSON
-from sightline.serving.batching import Answer
 from sightline.serving.decoding import decoded_with_size
 from sightline.serving.endpoints import Endpoints, answered
 from sightline.serving.heat import METHOD, HeatMap, heat_map, occluded, window
 from sightline.serving.payloads import Payload, read_payload
 from sightline.serving.problems import Problem, RequestError, refuse
 from sightline.serving.served import Loaded
+from sightline.serving.work import Answer
 
 EXPLAIN_OPTIONS = frozenset({"model", "label", "name"})
 

@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 from sightline.errors import SightlineError, unknown_name
 from sightline.model_folder import read_description
 from sightline.prediction import Predictor
-from sightline.serving.batching import Batcher, Model
+from sightline.serving.batching import Batcher
 from sightline.serving.decoding import decoded
 from sightline.serving.limits import Batching, Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import refuse
 from sightline.serving.run_size import fastest_run
+from sightline.serving.work import Model
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
 """Name, time of change and size of a folder's files."""

@@ -20,12 +20,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.serving.answers import JSON
-from sightline.serving.batching import Answer
 from sightline.serving.decoding import Source
 from sightline.serving.endpoints import Endpoints, answered
 from sightline.serving.payloads import LARGE_BODY, check_count, from_base64, read_json
 from sightline.serving.problems import Problem, RequestError, refuse
 from sightline.serving.served import Loaded
+from sightline.serving.work import Answer
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "labels")
