@@ -13,6 +13,7 @@ from sightline.errors import ModelError
 from sightline.model_folder import ModelFolder
 from sightline.models import create_model
 from sightline.pruning.zeros import keep_n_of_m, smallest_to_zero, sparsity, weights_of
+from sightline.training.limits import Zeros
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -69,6 +70,18 @@ def test_zeros_stay_zero_in_training_and_the_others_move(method: Sparsify, paren
         assert (weights_of(second)[name][~stays] == 0).all()  # the next method's training keeps them, too
         assert (weight[stays] != whole[name][stays]).any()
     assert {path.name: path.read_bytes() for path in parent.path.iterdir() if path.is_file()} == before
+
+
+def test_zeros_to_keep_where_there_are_none_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    torch.nn.init.ones_(model[0].weight)  # pyright: ignore[reportArgumentType]
+    Zeros(model).keep()
+    assert "train.keep_zeros keeps nothing" in caplog.text
+    caplog.clear()
+    with torch.no_grad():
+        model[0].weight[0, 1] = 0  # pyright: ignore[reportIndexIssue]
+    Zeros(model)
+    assert not caplog.text
 
 
 def test_the_command_takes_a_share_or_a_pattern(run_cli: Cli, parent: ModelFolder, tmp_path: Path) -> None:

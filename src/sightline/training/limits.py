@@ -1,11 +1,14 @@
 """Limits of a run: its time, the length of the weight vectors into each unit, and weights that stay zero."""
 
+import logging
 import time
 
 import torch
 from torch import nn
 
 from sightline.recipe import Recipe
+
+log = logging.getLogger("sightline")
 
 WARM_UP, MEASURED = 10, 50
 """Batches of a part of the run before its speed is measured, and those it is measured over."""
@@ -76,6 +79,10 @@ class Zeros:
     def __init__(self, model: nn.Module) -> None:
         layers = [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         self._masks = [(layer.weight, layer.weight != 0) for layer in layers if not layer.weight.all()]
+        if not self._masks:
+            log.warning(
+                "train.keep_zeros keeps nothing: no weight is zero. `sightline compress --sparsify` makes some."
+            )
 
     def keep(self) -> None:
         """Set them to zero again, after an update."""
