@@ -71,6 +71,15 @@ def test_the_int8_folder_is_smaller_opens_and_states_its_parity_in_accuracy(
         compress(folder.path, [method], out=tmp_path / "again")
 
 
+@pytest.mark.slow
+def test_what_stays_in_float_is_stored_in_int8_all_the_same(tmp_path: Path) -> None:
+    recipe = override(RECIPE, ["model.name=efficientnet_b0_cifar", "epochs=1", "data.image_size=32", "data.resize=36"])
+    folder = train(recipe, make_photos(tmp_path / "photos", count=12), out=tmp_path / "run")
+    [before, after] = compress(folder, [Quantize(num_images=12)], out=tmp_path / "out")
+    weights = next(Path(after.path).glob("*.bin")).stat().st_size
+    assert weights < 1.2 * before.params  # squeeze-and-excitation's, which compute in float32, are a sixth of them
+
+
 @pytest.mark.parametrize(
     ("precision", "largest"), [("fp16", 0.62), pytest.param("int8_weights", 0.4, marks=pytest.mark.slow)]
 )

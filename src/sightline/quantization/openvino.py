@@ -1,6 +1,7 @@
 """int8 for OpenVINO, by NNCF; with a bound on the loss it puts the layers that cost most back to float32.
 
 Weights alone can be made smaller too, to int8 with a scale for each channel or to fp16: the arithmetic stays float32.
+Layers that NNCF's rules leave in float32, such as squeeze-and-excitation's, get such weights, unless a bound was kept.
 """
 
 import logging
@@ -31,6 +32,8 @@ def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
     with _quietly():
         if bound is None:
             written = nncf.quantize(model, dataset, **settings)
+            if _float_layers(written):
+                written = nncf.compress_weights(written, mode=nncf.CompressWeightsMode.INT8_SYM)
         else:
             written = nncf.quantize_with_accuracy_control(
                 model,
