@@ -44,6 +44,7 @@ NETWORKS = {
     "efficientnet": ("efficientnet_b0", 64),
     "vit": ("vit_ti_16", 64),
     "swin": ("swin_t", 64),
+    "airbench": ("airbench94", 32),
 }
 """A network of each family, and images no larger than it needs to be itself."""
 TRAINED_SIZE = 32

@@ -16,7 +16,7 @@ from subset import write_subset
 
 NETWORKS = (
     "alexnet", "zfnet", "vgg11_bn", "googlenet", "inception_v3", "inception_v4", "inception_resnet_v2", "resnet20",
-    "resnet18_cifar", "wide_resnet16_8", "densenet_bc_100_12", "efficientnet_b0", "vit_ti_16", "swin_t",
+    "resnet18_cifar", "wide_resnet16_8", "densenet_bc_100_12", "efficientnet_b0", "vit_ti_16", "swin_t", "airbench94",
 )  # fmt: skip
 SETTINGS = [
     "epochs=1", "batch_size=50", "data.image_size=32", "data.resize=32", "data.num_workers=0", "optim.name=adamw",

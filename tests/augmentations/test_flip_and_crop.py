@@ -18,6 +18,16 @@ def test_each_flipped_image_is_torchvision_s_flip_and_the_others_stay() -> None:
         assert torch.equal(a, reference.horizontal_flip(b) if is_flipped else b)
 
 
+def test_an_alternating_flip_shows_each_image_the_other_way_in_the_next_epoch() -> None:
+    before = batch(64)
+    epochs = [Flip(alternate=True)(before, Draws(0, epoch, before.samples), 12).images for epoch in range(4)]
+    flipped = [not torch.equal(a, b) for a, b in zip(epochs[0], before.images, strict=True)]
+    assert 20 < sum(flipped) < 44
+    assert torch.equal(epochs[1], epochs[0].flip(3))
+    assert torch.equal(epochs[2], epochs[0])
+    assert torch.equal(epochs[3], epochs[1])
+
+
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (1.0, 64)])
 def test_never_and_always(probability: float, expected: int) -> None:
     before = batch(64)
@@ -49,3 +59,5 @@ def test_settings_outside_their_range_are_refused_by_name() -> None:
         Flip(probability=2)
     with pytest.raises(RecipeError, match=r"augment\.crop\.padding must be 0 to 1024, got -1"):
         Crop(padding=-1)
+    with pytest.raises(RecipeError, match=r"augment\.flip\.probability \(0\.3\) would be ignored"):
+        Flip(alternate=True, probability=0.3)

@@ -179,6 +179,7 @@ def test_batch_norm_s_scale_chooses_the_channels_that_it_silenced() -> None:
                     ("wide_resnet40_4", 32),
                     ("densenet_bc_100_12", 32),
                     ("inception_v3", 96),
+                    ("airbench96", 32),
                 ],
             ]
         ],

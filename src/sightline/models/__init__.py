@@ -57,6 +57,11 @@ class Classifier(nn.Module):
     """From the finest to the coarsest map."""
     start: Start | None = None
     """None for fresh weights."""
+    num_first_images: int = 0
+    """How many training images `begin_from` looks at, at most; 0 where it has nothing to do."""
+
+    def begin_from(self, images: Tensor) -> None:
+        """Set fresh weights that the paper takes from training images (B, C, H, W), normalised, instead of chance."""
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) normalised -> (B, num_features), the head's input."""

@@ -27,7 +27,7 @@ from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.order import training_order
 from sightline.training.short import shortened
-from sightline.training.start import starting_network
+from sightline.training.start import begin_from_images, starting_network
 from sightline.training.task import ClassificationTask, Progress
 
 KEPT = 0.9
@@ -79,13 +79,15 @@ def find_learning_rate(
     short = shortened(recipe, -(-updates * recipe.accumulate // per_epoch))
     seed_torch(recipe.seed, "weights")
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
+    preprocess = recipe.data.preprocess()
+    begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     task = _RisingRate(model, short, per_epoch, build_loss(recipe.loss, table, indices))
     task.rates = [lowest * (highest / lowest) ** (update / (updates - 1)) for update in range(updates)]
-    pixels = Pixels(table, recipe.data.preprocess(), canvas=True)
+    pixels = Pixels(table, preprocess, canvas=True)
     order = training_order(short, table, indices)
     batches = Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
     watch = _Watch(task)

@@ -43,7 +43,7 @@ from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
 from sightline.training.run import Run
-from sightline.training.start import check_start, narrowing_of, parent_of, starting_network
+from sightline.training.start import begin_from_images, check_start, narrowing_of, parent_of, starting_network
 from sightline.training.task import ClassificationTask
 from sightline.training.teacher import find_teacher, teacher_of
 
@@ -132,6 +132,8 @@ def _train(
     network = architecture(recipe, len(table.classes))
     seed_torch(recipe.seed, "weights")
     model = starting_network(recipe, network, table.classes)
+    preprocess = recipe.data.preprocess()
+    begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
     order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
@@ -145,7 +147,6 @@ def _train(
     _announce(recipe, prepared, model, device)
     for note in (*(model.start.notes if model.start is not None else ()), *task.freezing.plan()):
         log.info(note)
-    preprocess = recipe.data.preprocess()
     num_workers = recipe.data.num_workers
     training = Batches(
         Pixels(pool.table, preprocess, canvas=True, store=store), order, pool.targets, len(table.classes), num_workers

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sightline import pretrained as published
+from sightline.data.loader import Pixels
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
@@ -14,6 +18,7 @@ from sightline.evaluation.seen import num_seen
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import Classifier, Start, create_model, find_variant
 from sightline.narrowing import Narrowing
+from sightline.preprocess import Preprocess
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml
 
@@ -116,6 +121,13 @@ def starting_network(recipe: Recipe, network: Architecture, classes: Sequence[st
         source=str(source), preprocess=parent.spec.preprocess, notes=tuple(_notes(parent, classes, gone, left_fresh))
     )
     return model
+
+
+def begin_from_images(model: Classifier, pixels: Pixels, preprocess: Preprocess, train: NDArray[np.int64]) -> None:
+    """Show a fresh network some of the training images, evenly spaced, where it takes weights from them."""
+    if model.start is None and model.num_first_images:
+        shown = train[:: -(-len(train) // model.num_first_images)]
+        model.begin_from(preprocess.normalize(pixels.batch(shown)))
 
 
 def tell_of_seen_images(recipe: Recipe, prepared: Prepared) -> Prepared:

@@ -1,0 +1,23 @@
+"""CIFAR-10 in twenty minutes on two cores: airbench94 by Muon, with alternating flips and growing images."""
+
+from sightline.augmentations.crop import Crop
+from sightline.augmentations.flip import Flip
+from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
+
+ENTRY = Recipe(
+    epochs=12,
+    batch_size=500,
+    model=ModelConfig(name="airbench94"),
+    data=DataConfig(
+        image_size=32,
+        resize=32,
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        val_fraction=0.02,
+        num_workers=0,
+    ),
+    augment=(Crop(padding=2), Flip()),
+    loss=LossConfig(label_smoothing=0.2),
+    optim=OptimConfig(name="muon", lr=0.015, momentum=0.6, weight_decay=0.3, schedule="polynomial"),
+    train=TrainConfig(precision="bf16", channels_last=True, select="last"),
+)
