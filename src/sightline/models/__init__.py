@@ -57,8 +57,8 @@ class Classifier(nn.Module):
     """From the finest to the coarsest map."""
     start: Start | None = None
     """None for fresh weights."""
-    num_first_images: int = 0
-    """How many training images `begin_from` looks at, at most; 0 where it has nothing to do."""
+    num_first_pixels: int = 0
+    """How many pixels of training images `begin_from` is shown, some more or less; 0 where it has nothing to do."""
 
     def begin_from(self, images: Tensor) -> None:
         """Set fresh weights that the paper takes from training images (B, C, H, W), normalised, instead of chance."""

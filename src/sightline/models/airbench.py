@@ -68,7 +68,7 @@ class AirbenchBlock(nn.Module):
 class Airbench(Classifier):
     """A whitening convolution, three blocks, a global maximum, a scaled linear head."""
 
-    num_first_images = 5000
+    num_first_pixels = 5000 * 32 * 32  # section 3.2: 5,000 images
 
     def __init__(self, config: AirbenchConfig, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -89,8 +89,11 @@ class Airbench(Classifier):
     def begin_from(self, images: Tensor) -> None:
         """Whiten 2x2 patches of some normalised training images (B, C, H, W)."""
         kernels, (height, width) = self.whiten.weight, self.whiten.kernel_size
-        patches = images.unfold(2, height, 1).unfold(3, width, 1).movedim(1, 3).flatten(0, 2).flatten(1).double()
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        moments, count = torch.zeros(()).double(), 0
+        for part in images.split(100):  # a part's patches are eight times its size
+            patches = part.unfold(2, height, 1).unfold(3, width, 1).movedim(1, 3).flatten(0, 2).flatten(1).double()
+            moments, count = moments + patches.T @ patches, count + len(patches)
+        variances, directions = torch.linalg.eigh(moments / count)
         whitening = (directions / (variances + WHITENING_EPS).sqrt()).T.reshape(-1, *kernels.shape[1:])
         with torch.no_grad():
             kernels.copy_(torch.cat((whitening, -whitening)))

@@ -1,11 +1,16 @@
-"""CIFAR-10 in twenty minutes on two cores: airbench94 by Muon, with alternating flips and growing images."""
+"""CIFAR-10 in twenty minutes on two cores: airbench94 by Muon, with alternating flips and images that grow at first.
+
+After airbench94_muon (Jordan, 2024), whose batches of 2,000 and rate of 0.24 of each filter's length become four times as
+many updates of half the rate here.
+"""
 
 from sightline.augmentations.crop import Crop
 from sightline.augmentations.flip import Flip
+from sightline.augmentations.resize_progressively import ResizeProgressively
 from sightline.recipe import DataConfig, LossConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 
 ENTRY = Recipe(
-    epochs=12,
+    epochs=11,
     batch_size=500,
     model=ModelConfig(name="airbench94"),
     data=DataConfig(
@@ -16,8 +21,8 @@ ENTRY = Recipe(
         val_fraction=0.02,
         num_workers=0,
     ),
-    augment=(Crop(padding=2), Flip()),
+    augment=(Crop(padding=2), Flip(alternate=True), ResizeProgressively(start=24, epochs=3, step=4)),
     loss=LossConfig(label_smoothing=0.2),
-    optim=OptimConfig(name="muon", lr=0.015, momentum=0.6, weight_decay=0.3, schedule="polynomial"),
+    optim=OptimConfig(name="muon", lr=0.02, momentum=0.6, weight_decay=0.3, schedule="polynomial"),
     train=TrainConfig(precision="bf16", channels_last=True, select="last"),
 )

@@ -133,7 +133,8 @@ def _train(
     seed_torch(recipe.seed, "weights")
     model = starting_network(recipe, network, table.classes)
     preprocess = recipe.data.preprocess()
-    begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
+    if checkpoint is None:
+        begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
     order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)

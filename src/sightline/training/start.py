@@ -125,8 +125,9 @@ def starting_network(recipe: Recipe, network: Architecture, classes: Sequence[st
 
 def begin_from_images(model: Classifier, pixels: Pixels, preprocess: Preprocess, train: NDArray[np.int64]) -> None:
     """Show a fresh network some of the training images, evenly spaced, where it takes weights from them."""
-    if model.start is None and model.num_first_images:
-        shown = train[:: -(-len(train) // model.num_first_images)]
+    if model.start is None and model.num_first_pixels:
+        count = max(1, model.num_first_pixels // preprocess.image_size**2)
+        shown = train[:: -(-len(train) // count)]
         model.begin_from(preprocess.normalize(pixels.batch(shown)))
 
 
