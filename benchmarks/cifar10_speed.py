@@ -46,7 +46,7 @@ def one(data: str, out: Path, seed: int, settings: Sequence[str]) -> dict[str, A
         "seed": seed,
         "seconds": seconds,
         "validation": accuracies,
-        "accuracy": json.loads((out / "model.json").read_text())["figures"]["test"]["accuracy"]["value"],
+        "accuracy": json.loads((out / "evaluation" / "test.json").read_text())["accuracy"]["value"],
         "mirrored": json.loads(subprocess.check_output(mirrored, text=True))["accuracy"]["value"],
     }
     kept.write_text(json.dumps(found, indent=2) + "\n")

@@ -106,7 +106,9 @@ def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(
     def answers(folder: object, *_: object) -> tuple[object, dict[str, object]]:
         return np.ones(10, np.bool_) if isinstance(folder, ModelFolder) else np.arange(10) > 3, {}
 
-    def quantise(self: Quantize, folder: object, images: object, source: Path, target: Path) -> dict[str, object]:
+    def quantise(
+        self: Quantize, parent: object, folder: object, images: object, source: Path, target: Path
+    ) -> dict[str, object]:
         (target / "model.onnx").write_bytes((source / "model.onnx").read_bytes())
         return {}
 

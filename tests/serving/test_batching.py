@@ -229,6 +229,26 @@ def test_decoding_does_not_run_far_ahead_of_the_model() -> None:
     with_batcher(recorder, scenario, max_batch=2)
 
 
+def test_who_leaves_with_all_that_is_decoded_holds_nobody_up() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        leaving = batcher.submit([b"\1"] * 12, deadline=deadline())
+        await until(lambda: len(recorder.decoded) >= 5)  # as far ahead of the model as it goes
+        await asyncio.sleep(0.05)
+        staying = batcher.submit([b"\2"], deadline=deadline())
+        await asyncio.sleep(0.05)  # the decoders have seen it, and that there is no room
+        batcher.drop(leaving)
+        recorder.may_run.set()
+        async with asyncio.timeout(SOON / 4):
+            [answer] = await staying.future
+        assert isinstance(answer, np.ndarray)
+        assert answer.tolist() == [2]
+
+    with_batcher(recorder, scenario, max_batch=2)
+
+
 def test_a_model_that_fails_answers_its_batch_and_goes_on() -> None:
     recorder = Recorder()
     answers = recorder.probabilities

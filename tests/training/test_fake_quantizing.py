@@ -1,5 +1,6 @@
 """Quantisation-aware training: the levels, the gradients, and what is left of it in the folder."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,23 @@ from torch import nn
 
 from sightline.compression import compress
 from sightline.compression.quantize import Quantize
-from sightline.errors import ModelError
+from sightline.errors import ModelError, RecipeError
 from sightline.exported_folder import ExportedFolder
 from sightline.models import create_model
+from sightline.prediction import collect_logits
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
-from sightline.training import resume, train
-from sightline.training.fake_quantizing import fake_quantize, rounded_input, rounded_weight, stop_fake_quantizing
+from sightline.training import job, resume, train
+from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
+from sightline.training.fake_quantizing import (
+    RoundedConv2d,
+    RoundedFloat32Depthwise,
+    RoundedLinear,
+    fake_quantize,
+    rounded_input,
+    rounded_weight,
+    stop_fake_quantizing,
+)
 from sightline.training.task import ClassificationTask
 
 SETTINGS = [
@@ -94,12 +105,42 @@ def test_a_network_is_rounded_and_itself_again() -> None:
     assert fake_quantize(nn.Sequential(Own(2, 2))) == 0
 
 
-def test_training_rounds_and_leaves_a_plain_folder(photos: Path, tmp_path: Path) -> None:
+def test_training_rounds_and_what_is_calibrated_and_kept_does_not(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = override(Recipe(), [*SETTINGS, "epochs=1"])
     plain = train(recipe, photos, out=tmp_path / "plain", measure=())
+    calibrated: list[nn.Module] = []
+
+    def collecting(model: nn.Module, *arguments: object, **settings: object) -> object:
+        calibrated.append(copy.deepcopy(model))
+        return collect_logits(model, *arguments, **settings)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(job, "collect_logits", collecting)
     aware = train(override(recipe, ["train.fake_quantize=true"]), photos, out=tmp_path / "aware", measure=())
     assert aware.spec.weights_sha256 != plain.spec.weights_sha256
-    assert {type(module) for module in aware.model().modules()} == {type(module) for module in plain.model().modules()}
+    (model,) = calibrated
+    assert not any(isinstance(module, RoundedConv2d | RoundedLinear) for module in model.modules())
+    for name, tensor in aware.model().state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], tensor)
+
+
+def test_depthwise_convolutions_kept_in_float32_are_rounded_too() -> None:
+    model = create_model("efficientnet_b0_cifar", num_classes=3).eval()
+    images = drawn(2, 3, 32, 32)
+    plain = copy.deepcopy(model)
+    assert keep_depthwise_float32(model) == 16
+    assert fake_quantize(model) == fake_quantize(plain)
+    torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
+    kinds = [type(module) for module in model.modules()]
+    assert kinds.count(RoundedFloat32Depthwise) == 16
+    stop_fake_quantizing(model)
+    assert Float32Depthwise in {type(module) for module in model.modules()}
+
+
+def test_a_probe_has_nothing_to_round() -> None:
+    with pytest.raises(RecipeError, match="finetune.probe trains no layer"):
+        override(Recipe(), ["train.fake_quantize=true", "finetune.probe=true", "model.pretrained=default"])
 
 
 class Killed(BaseException):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from making import make_folder
 
 from sightline.augmentations import Batch
 from sightline.data.prepare import prepare
@@ -51,6 +52,14 @@ def test_the_range_test_sees_training_images_alone_and_repeats(photos: Path, mon
     assert steps == pytest.approx([1e7 ** (1 / 19)] * len(steps))
     assert all(math.isfinite(loss) for loss in first.losses)
     assert first.smoothed[0] == pytest.approx(first.losses[0])
+
+
+@pytest.mark.parametrize("setting", ["train.max_norm=0.2", "train.fake_quantize=true", "distill.teacher={}"])
+def test_the_range_test_trains_as_the_recipe_does(setting: str, photos: Path, tmp_path: Path) -> None:
+    teacher = make_folder(tmp_path / "teacher").path
+    plain = find_learning_rate(RECIPE, photos, lowest=1e-3, updates=20)
+    changed = find_learning_rate(override(RECIPE, [setting.format(teacher)]), photos, lowest=1e-3, updates=20)
+    assert changed.losses[-1] != plain.losses[-1]
 
 
 def test_the_range_test_stops_where_the_loss_diverges(photos: Path) -> None:

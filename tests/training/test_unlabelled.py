@@ -91,16 +91,22 @@ def test_copies_of_the_data_s_own_are_left_out(
         with_unlabelled(prepared, str(photos), leave_out_unreadable=False)
 
 
-def test_an_unreadable_one_stops_the_run_or_is_left_out(prepared: Prepared, others: Path) -> None:
+def test_an_unreadable_one_stops_the_run_or_is_left_out(
+    prepared: Prepared, others: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (others / "torn.jpg").write_bytes(b"\xff\xd8\xff torn")
     with pytest.raises(DataError, match=r"1 of 6 images .* could not be read \('torn.jpg'"):
         with_unlabelled(prepared, str(others), leave_out_unreadable=False)
+    caplog.set_level("INFO", "sightline")
     assert with_unlabelled(prepared, str(others), leave_out_unreadable=True).num_unlabelled == 5
+    assert "1 file left out that can't be read, such as 'torn.jpg'" in caplog.text
 
 
 def test_a_place_that_isn_t_there_or_is_empty_is_named(prepared: Prepared, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         with_unlabelled(prepared, str(tmp_path / "nowhere"), leave_out_unreadable=False)
+    with pytest.raises(DataError, match="does not exist"):
+        with_unlabelled(prepared, "~no-such-user/x", leave_out_unreadable=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="There are no images in"):
         with_unlabelled(prepared, str(tmp_path / "empty"), leave_out_unreadable=False)
@@ -114,6 +120,23 @@ def test_the_labels_loss_is_nothing_for_them(name: str) -> None:
     few = loss(logits[:3], targets[:3]) * 3 / 4
     targets[3] = 0
     torch.testing.assert_close(loss(logits, targets, some_unlabelled=True), few)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "binary"])
+def test_an_image_mixed_with_one_of_them_counts_by_its_share(name: str) -> None:
+    loss = Loss(LossConfig(name=name, label_smoothing=0.0 if name == "focal" else 0.1))  # pyright: ignore[reportArgumentType]
+    logits, whole = torch.tensor([[1.0, -0.5, 0.2]]), torch.eye(3)[[1]]
+    torch.testing.assert_close(loss(logits, 0.25 * whole, some_unlabelled=True), 0.25 * loss(logits, whole))
+
+
+def test_a_missing_place_stops_a_run_before_anything_is_written(photos: Path, others: Path, tmp_path: Path) -> None:
+    recipe = override(Recipe(), [*SETTINGS, f"distill.teacher={make_folder(tmp_path / 'teacher').path}"])
+    with pytest.raises(DataError, match="'nowhere' does not exist"):
+        train(override(recipe, ["distill.unlabelled=nowhere"]), photos, out=tmp_path / "out", measure=())
+    with pytest.raises(DataError, match="lies inside the images' own folder"):
+        train(override(recipe, [f"distill.unlabelled={others}"]), photos, out=others / "out", measure=())
+    assert not (tmp_path / "out" / "audit.json").exists()
+    assert not (others / "out").exists()
 
 
 def test_the_training_accuracy_is_of_those_with_a_label() -> None:

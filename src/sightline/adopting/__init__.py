@@ -6,8 +6,6 @@ are asked for, and what is assumed of the images is said. Figures are measured o
 """
 
 import logging
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.adopting.class_names import read_classes
 from sightline.adopting.preprocessing import StatedPreprocess
+from sightline.command_line import command_line
 from sightline.deps import require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
@@ -134,7 +133,7 @@ def _spec(
     architecture: Architecture, classes: tuple[str, ...], preprocess: Preprocess, said: str, *, parent: str
 ) -> ModelSpec:
     provenance = Provenance(
-        command=shlex.join(["sightline", *sys.argv[1:]]),
+        command=command_line(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data={"preprocessing": said},
         versions={name: version(name) for name in ("sightline", "torch")},

@@ -6,8 +6,6 @@ that their ratios hold on a machine that is not quiet. What is timed is a networ
 
 import logging
 import platform
-import shlex
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING
 from sightline.benchmarking.accuracy import stated
 from sightline.benchmarking.figures import Accuracy, Bench, Latency, Ratio, Row, unbeaten
 from sightline.benchmarking.plan import Entry, Plan, Subject, entries, subjects
+from sightline.command_line import command_line
 from sightline.devices import pick_device
 from sightline.engines import find_engine
 from sightline.errors import SightlineError
@@ -55,7 +54,7 @@ def bench(models: Sequence[str | Path], *, against: Sequence[str | Path] = (), p
             pass
     return Bench(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(["sightline", *sys.argv[1:]]),
+        command=command_line(),
         machine={"processor": processor(), "cores": cores(), "system": platform.platform(), **versions()},
         plan=asdict(plan),
         baseline=str(chosen[0]),

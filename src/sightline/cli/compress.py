@@ -106,9 +106,16 @@ def compress(
 
     say()
     if sensitivity is not None:
-        _sensitivity(model, data, sensitivity, importance, device)
+        _sensitivity(model, data, sensitivity, importance, device, others=(prune, sparsify, distill, student, quantize))
         return
-    _check_used("--prune", bool(prune), steps=steps != 1, ranking=ranking != "global")
+    _check_used(
+        "--prune",
+        bool(prune),
+        steps=steps != 1,
+        ranking=ranking != "global",
+        importance=importance != "group_norm",
+        round_to=round_to != 8,
+    )
     _check_used("--prune or --sparsify", bool(prune or sparsify), epochs=epochs != 5)
     distills = bool(distill or student)
     _check_used(
@@ -126,6 +133,8 @@ def compress(
         engine=engine != "openvino",
         quantize_epochs=quantize_epochs != 0,
     )
+    trains = distills or bool(quantize_epochs) or (bool(prune or sparsify) and epochs > 0)
+    _check_used("a step that trains", trains, set=bool(settings))
     target, shares = _targets(prune, sweep)
     cuts = [
         Prune(
@@ -186,10 +195,15 @@ def _check_used(method: str, chosen: bool, **changed: bool) -> None:
         raise SightlineError(f"--{ignored} is of {method}, which isn't there and would ignore it. Name both.")
 
 
-def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, device: str) -> None:
+def _sensitivity(
+    model: Path, data: str | None, plot: Path, importance: str, device: str, *, others: tuple[str, ...]
+) -> None:
     from sightline.compressing.sensitivity import sensitivity
+    from sightline.errors import SightlineError
     from sightline.reports.sensitivity import check_plot, write_sensitivity
 
+    if any(others):
+        raise SightlineError("--sensitivity compresses nothing and would ignore the steps named. Ask it alone.")
     check_plot(plot)
     cuts = sensitivity(model, data, importance=importance, device=device)  # pyright: ignore[reportArgumentType]
     width = max(len(cut.layer) for cut in cuts)

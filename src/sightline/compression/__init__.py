@@ -10,9 +10,7 @@ Every step has a folder of its own below the one that is written, with the step'
 import json
 import logging
 import os
-import shlex
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from sightline import catalog
+from sightline.command_line import command_line
 from sightline.compressing.images import Images, find_images
 from sightline.compressing.judging import Judge, Row
 from sightline.data.outside import check_outside
@@ -205,7 +204,7 @@ def _model(found: ModelFolder, parent: ModelFolder, aside: Path) -> ModelFolder:
     shutil.copyfile(found.path / "weights.safetensors", aside / "weights.safetensors")
     provenance = replace(
         found.spec.provenance,
-        command=shlex.join(["sightline", *sys.argv[1:]]),
+        command=command_line(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         parent=parent.spec.fingerprint,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sightline.compressing.images import Images
 from sightline.compressing.tuning import overridden, tune, tuning_recipe
+from sightline.data.unlabelled import place_of
 from sightline.errors import ModelError
 from sightline.model_folder import ModelFolder
 from sightline.models import find_variant
@@ -42,6 +43,8 @@ class Distill:
             raise ModelError("distill: name the model folder that teaches, or the architecture of a student.")
         if self.student is not None:
             find_variant(self.student)
+        if self.unlabelled is not None:
+            place_of(self.unlabelled)
         if self.epochs is not None and self.epochs < 1:
             raise ModelError(f"distill: epochs must be at least 1, got {self.epochs}.")
 

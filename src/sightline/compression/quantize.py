@@ -9,8 +9,7 @@ no calibration.
 """
 
 import logging
-import shlex
-import sys
+import shutil
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.command_line import command_line
 from sightline.compressing.images import Images
 from sightline.compressing.judging import answers_right, right
 from sightline.compressing.tuning import tune, tuning_recipe
@@ -96,9 +96,13 @@ class Quantize:
         with whole_folder(source) as aside:
             form.write(build_graph(trained, pixels=False, precision=self.precision), aside)
         with whole_folder(work / self.precision) as aside:
-            details = self._quantise(trained, images, source, aside)
+            details = self._quantise(folder, trained, images, source, aside)
             exported = self._described(folder, trained, aside, details)
-            self._hold(folder, exported, images)
+            try:
+                self._hold(folder, exported, images)
+            except ModelError:
+                shutil.rmtree(work / "aware", ignore_errors=True)  # trained in vain
+                raise
             exported = _compared(trained, exported, images)
             exported.write()
         return ExportedFolder.read(work / self.precision)
@@ -110,7 +114,9 @@ class Quantize:
         recipe = tuning_recipe(images, folder, self.epochs, (*self.settings, "train.fake_quantize=true"))
         return tune(recipe, images, work / "aware")
 
-    def _quantise(self, folder: ModelFolder, images: Images, source: Path, target: Path) -> dict[str, Any]:
+    def _quantise(
+        self, parent: ModelFolder, folder: ModelFolder, images: Images, source: Path, target: Path
+    ) -> dict[str, Any]:
         if self.precision != "int8":
             from sightline.quantization import openvino
 
@@ -125,21 +131,35 @@ class Quantize:
             return onnx.quantize(request)
         from sightline.quantization import openvino
 
-        details = openvino.quantize(request, self._bound(folder, images))
+        details = openvino.quantize(request, self._bound(parent, folder, images))
         if details["float_layers"]:
             log.info(f"In float32: {', '.join(details['float_layers'])}.")
         return details
 
-    def _bound(self, folder: ModelFolder, images: Images) -> Bound | None:
+    def _bound(self, parent: ModelFolder, folder: ModelFolder, images: Images) -> Bound | None:
+        """What quantising may cost the folder's network, so that both steps together cost no more than `max_drop`.
+
+        Raises ModelError where training with int8's rounding has cost all of it.
+        """
         if self.max_drop is None:
             return None
+        left = self.max_drop / 100
+        if folder is not parent:
+            before, after = (answers_right(one, images, "val", "cpu")[0].mean() for one in (parent, folder))
+            left += float(after - before)
+        if left <= 0:
+            raise ModelError(
+                f"Training with int8's rounding alone cost {self.max_drop - left * 100:.2f} points of the validation "
+                f"split's accuracy, where {self.max_drop:g} may be lost. Train longer by --quantize-epochs, or allow "
+                "more by --max-drop."
+            )
         places = images.places("val")
         truth = images.table.numbered(folder.spec.classes)[places]
 
         def accuracy(logits: NDArray[Any]) -> float:
             return float(right(folder.spec, logits, truth).mean())
 
-        return Bound(self.max_drop / 100, _normalised(folder, images, places), accuracy)
+        return Bound(left, _normalised(folder, images, places), accuracy)
 
     def _hold(self, folder: ModelFolder, exported: ExportedFolder, images: Images) -> None:
         """Raise ModelError where the validation split's accuracy fell too far."""
@@ -163,7 +183,7 @@ class Quantize:
             files={file.name: sha256(file) for file in sorted(place.iterdir())},
             details=details | ({"aware_epochs": self.epochs} if self.epochs else {}),
             parent=folder.spec.fingerprint,
-            command=shlex.join(["sightline", *sys.argv[1:]]),
+            command=command_line(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             versions={name: version(name) for name in ("sightline", "torch", *modules)},
             parity={},

@@ -7,6 +7,7 @@ difference; their class number is -1.
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,12 @@ def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: 
     if not kept:
         raise DataError(f"{location!r} holds no image that can be read and isn't in the data already.")
     copies = len(facts) - len(broken) - len(kept)
-    log.info(
-        f"{counted(len(kept), 'image')} without labels from {location!r}"
-        + (f"; {counted(copies, 'copy', 'copies')} of the data's own left out." if copies else ".")
-    )
+    said = [f"{counted(len(kept), 'image')} without labels from {location!r}"]
+    if copies:
+        said.append(f"{counted(copies, 'copy', 'copies')} of the data's own left out")
+    if broken:
+        said.append(f"{counted(len(broken), 'file')} left out that can't be read, such as {broken[0].path!r}")
+    log.info("; ".join(said) + ".")
     extra = _chosen(found, kept)
     table = prepared.table
     joined = ImageTable(
@@ -93,6 +96,15 @@ def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: 
         fingerprint=f"{prepared.fingerprint} {fingerprint(extra, [facts[place] for place in kept])}",
         num_labelled=len(table),
     )
+
+
+def place_of(location: str) -> str:
+    """Its absolute path. Raises DataError where there is nothing."""
+    with suppress(RuntimeError):  # of "~name" for a user that there isn't
+        place = os.path.abspath(Path(location).expanduser())  # noqa: PTH100  # resolve() would follow links
+        if Path(place).exists():
+            return place
+    raise DataError(f"{location!r} does not exist; expected is a folder or archive of images without labels.")
 
 
 @dataclass(frozen=True)
@@ -123,10 +135,7 @@ class _Joined:
 
 def _table(location: str) -> ImageTable:
     """Every image there, without a label. Raises DataError."""
-    place = os.path.abspath(Path(location).expanduser())  # noqa: PTH100  # resolve() would follow links
-    if not Path(place).exists():
-        raise DataError(f"{location!r} does not exist; expected is a folder or archive of images without labels.")
-    listed = list_images([place])
+    listed = list_images([place_of(location)])
     sources = {id(source): source for _, source, _ in listed.items}
     (source,) = sources.values()
     paths = tuple(path for _, _, path in listed.items)

@@ -5,14 +5,13 @@ images it was validated on, and gives the folder its name only when they are wit
 """
 
 import os
-import shlex
-import sys
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.command_line import command_line
 from sightline.data.outside import check_outside
 from sightline.deps import require, require_torch
 from sightline.errors import ModelError
@@ -112,7 +111,7 @@ def _write(
         files={file.name: sha256(file) for file in sorted(path.iterdir())},
         details=details,
         parent=folder.spec.fingerprint,
-        command=shlex.join(["sightline", *sys.argv[1:]]),
+        command=command_line(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={name: version(name) for name in ("sightline", "torch", *chosen.modules)},
         parity={},

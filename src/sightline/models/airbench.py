@@ -27,7 +27,7 @@ from sightline.errors import ModelError
 from sightline.models import Classifier, Family, Stage, Variant
 
 WHITENING_EPS = 5e-4
-"""Added to each direction's variance (section 3.2)."""
+"""Added to each direction's variance, as by the paper's code."""
 SCALE = 1 / 9
 """Of the head's input."""
 

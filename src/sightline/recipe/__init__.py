@@ -6,6 +6,7 @@ Every field is followed by its meaning and unit; `sightline recipes --explain` p
 from dataclasses import dataclass, field
 
 from sightline.augmentations import Augmentation
+from sightline.errors import RecipeError
 from sightline.recipe.augment import check_augment
 from sightline.recipe.checks import MOST, at_least
 from sightline.recipe.data import DataConfig
@@ -62,6 +63,8 @@ class Recipe:
         check_augment(self.augment, self.data, epochs=self.epochs, batch_size=self.batch_size)
         several_labels = self.data.label_separator is not None
         self.finetune.check_rest(pretrained=self.model.pretrained, epochs=self.epochs, several_labels=several_labels)
+        if self.train.fake_quantize and self.finetune.probe:
+            raise RecipeError("finetune.probe trains no layer that train.fake_quantize could round. Remove one.")
         self.optim.check_epochs(self.epochs, looks=-(-self.epochs // self.train.validate_every))
         self.train.swa_first_epoch(self.epochs)
         self.optim.batches_per_update(self.batch_size)

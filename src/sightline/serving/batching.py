@@ -126,6 +126,8 @@ class Batcher:
                 forgotten += len(line) - len(kept)
                 line.clear()
                 line.extend(kept)
+            self._has_arrived.notify_all()  # there may be room for what waits to be decoded
+            self._has_ready.notify()
         self._add(-forgotten)
 
     async def close(self) -> None:

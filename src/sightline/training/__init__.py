@@ -37,14 +37,16 @@ def train(
     Raises DataError, RecipeError, ModelError, or another SightlineError that says what to mend, and
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
+    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
     folder = _free_folder(data) if out is None else Path(out)
-    check_outside(folder, data)
+    for images in (data, recipe.distill.unlabelled or data):
+        check_outside(folder, images)
     if not _is_free(folder):
         raise ModelError(
             f"{str(folder)!r} exists already. Choose another --out, or go on with an unfinished run by --resume."
         )
     with claimed(folder):
-        return _start(find_recipe(recipe) if isinstance(recipe, str) else recipe, data, folder, measure)
+        return _start(recipe, data, folder, measure)
 
 
 def resume(

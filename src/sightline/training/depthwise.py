@@ -21,12 +21,16 @@ class Float32Depthwise(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name for it
         """(B, C, H, W) -> (B, C, H', W') of the same type."""
-        with torch.autocast(input.device.type, enabled=False):
-            if not self._adds_up_shifts(input):
-                return super().forward(input.float()).to(input.dtype)
+        return self.convolved(input, self.weight)
+
+    def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
+        """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C, H', W') of the images' type."""
+        with torch.autocast(images.device.type, enabled=False):
+            if not self._adds_up_shifts(images):
+                return self._conv_forward(images.float(), weight, self.bias).to(images.dtype)
             stride, padding = _pair(self.stride), _pair(self.padding)
-            output: Tensor = _ShiftedProducts.apply(input.float(), self.weight, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
-            return output.to(input.dtype)
+            output: Tensor = _ShiftedProducts.apply(images.float(), weight, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+            return output.to(images.dtype)
 
     def _adds_up_shifts(self, images: Tensor) -> bool:
         plain = self.bias is None and self.padding_mode == "zeros" and self.dilation == (1, 1)

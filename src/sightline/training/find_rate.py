@@ -4,6 +4,7 @@ Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017), sect
 exponentially.
 """
 
+import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,14 +22,19 @@ from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.fit import run_quietly, trainer_for
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
+from sightline.training.limits import Zeros, shorten_weights
 from sightline.training.order import training_order
 from sightline.training.short import shortened
 from sightline.training.start import begin_from_images, starting_network
 from sightline.training.task import ClassificationTask, Progress
+from sightline.training.teacher import teacher_of
+
+log = logging.getLogger("sightline")
 
 KEPT = 0.9
 """The share of the smoothed loss that each update keeps."""
@@ -83,9 +89,14 @@ def find_learning_rate(
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
+    if recipe.train.fake_quantize:
+        fake_quantize(model)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     task = _RisingRate(model, short, per_epoch, build_loss(recipe.loss, table, indices))
+    task.teacher = teacher_of(recipe, task.model, table.classes, device)
+    if recipe.distill.unlabelled is not None:
+        log.info("The range test leaves distill.unlabelled out: it trains on the data's own images alone.")
     task.rates = [lowest * (highest / lowest) ** (update / (updates - 1)) for update in range(updates)]
     pixels = Pixels(table, preprocess, canvas=True)
     order = training_order(short, table, indices)
@@ -137,6 +148,7 @@ class _Watch(lightning.Callback):
         self.losses: list[float] = []
         self.smoothed: list[float] = []
         self._mean = 0.0
+        self._zeros = Zeros(task.model) if task.recipe.train.keep_zeros else None
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -147,6 +159,10 @@ class _Watch(lightning.Callback):
         task.progress.position += 1
         if not task.at_update:
             return
+        if task.recipe.train.max_norm is not None:
+            shorten_weights(task.model, task.recipe.train.max_norm)
+        if self._zeros is not None:
+            self._zeros.keep()
         loss = float(task.progress.loss_sum) / task.progress.seen
         task.progress = Progress(position=task.progress.position)
         if not math.isfinite(loss):

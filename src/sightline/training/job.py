@@ -2,8 +2,6 @@
 
 import logging
 import platform
-import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -16,13 +14,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from sightline.checkpointing import checkpoint_activations
+from sightline.command_line import command_line
 from sightline.data.loader import Batches, Pixels
 from sightline.data.order import in_order
 from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
-from sightline.data.unlabelled import Pool, labelled, with_unlabelled
+from sightline.data.unlabelled import Pool, labelled, place_of, with_unlabelled
 from sightline.devices import pick_device
 from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
@@ -62,6 +61,8 @@ def check_job(recipe: Recipe) -> None:
     check_start(recipe)
     if recipe.distill.teacher is not None:
         find_teacher(recipe.distill)
+    if recipe.distill.unlabelled is not None:
+        place_of(recipe.distill.unlabelled)
 
 
 def architecture(recipe: Recipe, num_classes: int) -> Architecture:
@@ -94,7 +95,7 @@ def run_job(
     pool = _pool(recipe, prepared)
     if checkpoint is not None and checkpoint.data_fingerprint != pool.fingerprint:
         raise ModelError(
-            f"The images in {prepared.table.source.location!r} are not those the run in {str(folder)!r} began with: "
+            f"The images in {_locations(recipe, prepared)} are not those the run in {str(folder)!r} began with: "
             "files were added, removed or changed. Put them back, or train anew."
         )
     with _store(recipe, pool) as store:
@@ -113,6 +114,11 @@ def _pool(recipe: Recipe, prepared: Prepared) -> Pool:
         return labelled(prepared)
     leave_out = recipe.data.on_unreadable == "leave_out"
     return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out)
+
+
+def _locations(recipe: Recipe, prepared: Prepared) -> str:
+    unlabelled = recipe.distill.unlabelled
+    return repr(prepared.table.source.location) + ("" if unlabelled is None else f" or {unlabelled!r}")
 
 
 def _store(recipe: Recipe, pool: Pool) -> AbstractContextManager[Packed | None]:
@@ -139,10 +145,10 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
-    if recipe.train.fake_quantize:
-        log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
     if recipe.train.depthwise_float32:
         keep_depthwise_float32(model)
+    if recipe.train.fake_quantize:
+        log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
     if recipe.train.checkpoint_activations:
         checkpoint_activations(model)
     _announce(recipe, prepared, model, device)
@@ -168,7 +174,7 @@ def _train(
         classes=table.classes,
         preprocess=preprocess,
         calibration=calibration,
-        provenance=_provenance(prepared, pool, device, parent=parent_of(recipe)),
+        provenance=_provenance(recipe, prepared, pool, device),
         task="multi_label" if table.multi_label else "single_label",
         thresholds=thresholds,
     )
@@ -231,20 +237,20 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     )
 
 
-def _provenance(prepared: Prepared, pool: Pool, device: torch.device, parent: str | None) -> Provenance:
-    table, splits = prepared.table, prepared.splits
+def _provenance(recipe: Recipe, prepared: Prepared, pool: Pool, device: torch.device) -> Provenance:
+    table, splits, unlabelled = prepared.table, prepared.splits, recipe.distill.unlabelled
     versions = {name: version(name) for name in PACKAGES}
     machine = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
     return Provenance(
-        command=shlex.join(["sightline", *sys.argv[1:]]),
+        command=command_line(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         data={
             "location": table.source.location,
             "fingerprint": prepared.fingerprint,
             "images": {name: len(places) for name, places in splits.named().items()},
-            **({"unlabelled_images": pool.num_unlabelled} if pool.num_unlabelled else {}),
+            **({} if unlabelled is None else {"unlabelled": unlabelled, "unlabelled_images": pool.num_unlabelled}),
             **({} if table.separator is None else {"label_separator": table.separator}),
         },
-        parent=parent,
+        parent=parent_of(recipe),
         versions=versions | {"python": platform.python_version(), "device": f"{device.type} {machine}"},
     )

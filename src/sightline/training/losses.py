@@ -35,9 +35,17 @@ class Loss(nn.Module):
         self.register_buffer("weights", tensor, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, *, some_unlabelled: bool = False) -> Tensor:
-        """The mean over the images, a scalar; with `some_unlabelled` rows of zeros have no label, and a loss of 0."""
-        rows = self._rows(logits.float(), targets, self.config.label_smoothing)
-        return (rows * (targets.sum(1) > 0) if some_unlabelled else rows).mean()
+        """The mean over the images, a scalar.
+
+        With `some_unlabelled` a row's sum is how much of the image has a label: less than 1 where it was mixed with one
+        that has none, 0 for such an image, whose loss is 0.
+        """
+        smoothing = self.config.label_smoothing
+        if not some_unlabelled:
+            return self._rows(logits.float(), targets, smoothing).mean()
+        known = targets.sum(1)
+        of_the_known = targets / known.clamp_min(_TINY)[:, None]
+        return (self._rows(logits.float(), of_the_known, smoothing) * known).mean()
 
     def validation(self, logits: Tensor, targets: Tensor) -> float:
         """The same in double precision and without label smoothing, which belongs to training.

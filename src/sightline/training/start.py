@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline import pretrained as published
-from sightline.data.loader import Pixels
+from sightline.data.loader import Pixels, explained_failures
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
@@ -128,7 +128,8 @@ def begin_from_images(model: Classifier, pixels: Pixels, preprocess: Preprocess,
     if model.start is None and model.num_first_pixels:
         count = max(1, model.num_first_pixels // preprocess.image_size**2)
         shown = train[:: -(-len(train) // count)]
-        model.begin_from(preprocess.normalize(pixels.batch(shown)))
+        with explained_failures():
+            model.begin_from(preprocess.normalize(pixels.batch(shown)))
 
 
 def tell_of_seen_images(recipe: Recipe, prepared: Prepared) -> Prepared:

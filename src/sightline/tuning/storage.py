@@ -4,7 +4,6 @@ A journal is written by appending alone, which network file systems do well and 
 """
 
 import fcntl
-import re
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from sightline import deps
+from sightline.command_line import without_password
 from sightline.errors import RecipeError, SightlineError
 
 JOURNAL = "journal:"
 
 _NAME = "sightline"
-
-_PASSWORD = re.compile(r"(://[^:/@]*):.*@")
 
 _TABLES_SECONDS = 2.0
 """To make a database's tables takes less."""
@@ -38,7 +36,7 @@ class Storage:
         self._address = address or f"sqlite:///{(folder / 'trials.db').absolute()}"
         journal = Path(self._address.removeprefix(JOURNAL)) if self._address.startswith(JOURNAL) else None
         self._journal = journal
-        self.place = _PASSWORD.sub(r"\1:***@", address) if address is not None else str(folder / "trials.db")
+        self.place = without_password(address) if address is not None else str(folder / "trials.db")
         """What a user may be shown."""
         self._lock = folder / ".asking" if journal is None else journal.with_name(f"{journal.name}.asking")
 
