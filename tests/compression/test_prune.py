@@ -14,6 +14,9 @@ import torch
 from making import make_folder, make_photos
 from safetensors.torch import load_file
 
+from sightline.augmentations.flip import Flip
+from sightline.compressing.images import find_images
+from sightline.compressing.tuning import tuning_recipe
 from sightline.compression import compress
 from sightline.compression.prune import Prune
 from sightline.errors import DataError, ModelError, SightlineError
@@ -145,6 +148,12 @@ def test_a_step_that_was_done_is_kept_and_other_settings_are_refused(
     assert rows[-1].path == str(pruned.path)
     with pytest.raises(ModelError, match="was made with other settings"):
         compress(parent, [replace(CUT, share=0.7)], out=pruned.path.parent)
+
+
+def test_training_after_a_cut_sees_images_of_the_full_size(parent: ModelFolder) -> None:
+    images = find_images(parent, None)
+    growing = override(images.recipe, ["augment=[flip, {resize_progressively: {start: 8, epochs: 3}}]", "epochs=9"])
+    assert tuning_recipe(replace(images, recipe=growing), parent, 1).augment == (Flip(),)
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor", "batch_norm"])

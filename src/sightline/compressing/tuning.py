@@ -11,6 +11,7 @@ from sightline.errors import RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.pruning.zeros import SPARSE, sparsity
 from sightline.recipe import DistillConfig, Recipe
+from sightline.recipe.augment import at_full_size
 from sightline.recipe.finetune import FineTuneConfig
 from sightline.recipe_text import override
 from sightline.training import resume, train
@@ -24,8 +25,8 @@ GENTLER = 0.1
 def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
     """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
 
-    What needs all the parent's epochs is left out: warm-up, means of weights, stages that join later. Zeros of a sparse
-    parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each other.
+    What needs all the parent's epochs is left out: warm-up, images that grow, means of weights, stages that join later.
+    Zeros of a sparse parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each other.
     """
     own = images.recipe
     flat = own.optim.constant()
@@ -34,6 +35,7 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
     recipe = replace(
         own,
         epochs=epochs,
+        augment=at_full_size(own.augment),
         optim=optim,
         model=replace(own.model, pretrained=str(parent.path)),
         finetune=FineTuneConfig(),
