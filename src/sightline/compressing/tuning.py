@@ -26,7 +26,8 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
     """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
 
     What needs all the parent's epochs is left out: warm-up, images that grow, means of weights, stages that join later.
-    Zeros of a sparse parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each other.
+    Zeros of a sparse parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each
+    other.
     """
     own = images.recipe
     flat = own.optim.constant()
