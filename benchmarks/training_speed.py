@@ -4,7 +4,8 @@
 
 Every contestant trains the same network (this package's) on the same JPEGs at the same batch, with crop, flip and SGD,
 in a process of its own; what counts is its second epoch. They take turns, ROUNDS times, so that a busy machine is busy
-for all. `plain` is no contestant but the best that a tight loop on noise reaches in any of four plain settings.
+for all. Two are no contestants: `plain` is the best that a tight loop on noise reaches in any of four plain settings,
+`peak` what the network would reach if all of it ran as fast as the machine's fastest convolution.
 
 FOLDER holds the peers' environments, `timm` and `fastai`; where one is missing it is made with uv. TRAIN_PY is train.py
 of timm's repository, which its package doesn't contain. Results go to results/training_speed.json, network by network.
@@ -44,12 +45,12 @@ class Case:
 
 
 CASES = {
-    "resnet18 32": Case("resnet18_cifar", 32, 128, 2560),
-    "resnet20 32": Case("resnet20", 32, 128, 20_480),
-    "efficientnet_b0 32": Case("efficientnet_b0", 32, 128, 10_240),
-    "efficientnet_b0 224": Case("efficientnet_b0", 224, 16, 320),
-    "swin_t 224": Case("swin_t", 224, 16, 160),
-    "resnet50 224": Case("resnet50", 224, 16, 320),
+    "resnet18 32": Case("resnet18_cifar", 32, 128, 1280),
+    "resnet20 32": Case("resnet20", 32, 128, 10_240),
+    "efficientnet_b0 32": Case("efficientnet_b0", 32, 128, 2560),
+    "efficientnet_b0 224": Case("efficientnet_b0", 224, 16, 160),
+    "swin_t 224": Case("swin_t", 224, 16, 80),
+    "resnet50 224": Case("resnet50", 224, 16, 160),
 }
 
 
@@ -67,6 +68,9 @@ class Ground:
     def plain(self, case: Case) -> float:
         return printed([sys.executable, HERE / "peers/plain.py", case.network, case.pixels, case.batch])
 
+    def peak(self, case: Case) -> float:
+        return printed([sys.executable, HERE / "peers/peak.py", case.network, case.pixels])
+
     def fastai(self, case: Case) -> float:
         python = self.peers / "fastai/bin/python"
         return printed([python, HERE / "peers/fastai_train.py", self.data, case.network, case.pixels, case.batch])
@@ -81,7 +85,8 @@ class Ground:
         with tempfile.TemporaryDirectory() as out:
             text = output(
                 [
-                    *(self.peers / "timm/bin/python", HERE / "peers/timm_train.py", self.timm_train, case.network),
+                    *(self.peers / "timm/bin/python", HERE / "peers/timm_train.py", self.timm_train),
+                    *(case.network, case.pixels),
                     *("--data-dir", self.data, "--num-classes", 10, "--input-size", 3, case.pixels, case.pixels),
                     *("-b", case.batch, "--epochs", 2, "--opt", "sgd", "--lr", 0.05, "--weight-decay", 5e-4),
                     *("--workers", 2, "--device", "cpu", "--color-jitter", 0, "--smoothing", 0, "--output", out),
@@ -117,7 +122,7 @@ class Ground:
         return float(rows[-1]["images_per_second"])
 
 
-CONTESTANTS = ("sightline", "tutorial", "timm", "timm_bf16", "fastai", "plain")
+CONTESTANTS = ("sightline", "tutorial", "timm", "timm_bf16", "fastai", "plain", "peak")
 
 
 def output(command: list[Any]) -> str:

@@ -51,7 +51,7 @@ def main(data: str, network: str, pixels: int, batch: int) -> None:
         device="cpu",
     )
     watch = Stopwatch()
-    model = create_model(network, num_classes=10)
+    model = create_model(network, num_classes=10, image_size=pixels)
     learner = Learner(loaders, model, loss_func=nn.CrossEntropyLoss(), opt_func=SGD, lr=0.05, wd=5e-4, cbs=[watch])
     with learner.no_bar(), learner.no_logging():
         learner.fit(2)

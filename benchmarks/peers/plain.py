@@ -15,7 +15,7 @@ from sightline.models import create_model
 def main(network: str, pixels: int, batch: int) -> None:
     rates: dict[str, float] = {}
     for half, layout in product((False, True), (torch.contiguous_format, torch.channels_last)):
-        model = create_model(network, num_classes=10).to(memory_format=layout)
+        model = create_model(network, num_classes=10, image_size=pixels).to(memory_format=layout)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         images = torch.randn(batch, 3, pixels, pixels).contiguous(memory_format=layout)
         labels = torch.arange(batch) % 10

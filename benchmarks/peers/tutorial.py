@@ -21,7 +21,7 @@ def main(data: str, network: str, pixels: int, batch: int) -> None:
     steps = [crop, transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     images = ImageFolder(f"{data}/train", transforms.Compose(steps))
     loader: Any = DataLoader(images, batch, shuffle=True, num_workers=2, drop_last=True)
-    model = create_model(network, num_classes=10)
+    model = create_model(network, num_classes=10, image_size=pixels)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     criterion = nn.CrossEntropyLoss()
     rate = 0.0
