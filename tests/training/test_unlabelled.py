@@ -16,6 +16,7 @@ from sightline.data.prepare import Prepared, prepare
 from sightline.data.unlabelled import NO_LABEL, labelled, with_unlabelled
 from sightline.decode import decode
 from sightline.errors import DataError, ModelError
+from sightline.evaluation.seen import num_seen
 from sightline.model_folder import ModelFolder
 from sightline.models import create_model
 from sightline.preprocess import Preprocess
@@ -158,6 +159,8 @@ def test_a_student_learns_from_them_and_says_how_many(photos: Path, others: Path
     assert found.spec.provenance.data["unlabelled_images"] == 5
     assert found.spec.weights_sha256 != without.spec.weights_sha256
     assert found.spec.provenance.data["images"] == without.spec.provenance.data["images"]
+    paths = [str(path.relative_to(others)) for path in others.rglob("*.*")]
+    assert (num_seen(without.path, paths), num_seen(found.path, paths)) == (0, 5)
 
 
 class Killed(BaseException):

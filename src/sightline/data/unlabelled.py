@@ -4,6 +4,7 @@ They stand behind the data's own in one table, so that whatever reads, packs, or
 difference; their class number is -1.
 """
 
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from sightline.data.phrases import counted
 from sightline.data.prepare import Prepared
 from sightline.data.table import ImageTable, Source
 from sightline.errors import DataError
+from sightline.files import write_json
 
 log = logging.getLogger("sightline")
 
@@ -41,6 +43,8 @@ class Pool:
     fingerprint: str
     num_labelled: int
     """Rows of the table that are the data's own."""
+    unlabelled: tuple[str, ...] = ()
+    """The other rows' paths in their own folder or archive."""
 
     @property
     def num_unlabelled(self) -> int:
@@ -95,7 +99,14 @@ def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: 
         places=np.concatenate([prepared.splits.train, behind]),
         fingerprint=f"{prepared.fingerprint} {fingerprint(extra, [facts[place] for place in kept])}",
         num_labelled=len(table),
+        unlabelled=extra.paths,
     )
+
+
+def record(pool: Pool, splits: Path) -> None:
+    """Name the images without labels in a run's splits.json, beside those of the data."""
+    if pool.num_unlabelled:
+        write_json(splits, {**json.loads(splits.read_text(encoding="utf-8")), "unlabelled": pool.unlabelled})
 
 
 def place_of(location: str) -> str:

@@ -21,7 +21,7 @@ from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
-from sightline.data.unlabelled import Pool, labelled, place_of, with_unlabelled
+from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
 from sightline.devices import pick_device
 from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
@@ -98,6 +98,7 @@ def run_job(
             f"The images in {_locations(recipe, prepared)} are not those the run in {str(folder)!r} began with: "
             "files were added, removed or changed. Put them back, or train anew."
         )
+    record(pool, folder / "splits.json")
     with _store(recipe, pool) as store:
         written = _train(recipe, prepared, pool, folder, checkpoint, store)
         for name in measure:
