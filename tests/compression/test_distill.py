@@ -1,5 +1,6 @@
 """Distillation: the teacher's part of the loss, its images and classes, and runs that repeat."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,9 @@ import torch
 from making import make_folder, make_photos
 from torch.nn import functional as F
 
+from sightline.augmentations.flip import Flip
+from sightline.augmentations.resize_progressively import ResizeProgressively
+from sightline.compressing.images import find_images
 from sightline.compression import compress
 from sightline.compression.distill import Distill
 from sightline.errors import ModelError, RecipeError
@@ -134,3 +138,30 @@ def test_distilling_needs_someone_who_teaches(tmp_path: Path, run_cli: Callable[
         Distill()
     code, _, said = run_cli("compress", tmp_path, "--student", "resnet2")
     assert (code, "Unknown model 'resnet2'" in said) == (2, True)
+
+
+def test_settings_of_distillation_reach_it_and_the_teacher_has_its_own_option(
+    parent: ModelFolder, tmp_path: Path
+) -> None:
+    images, teacher = find_images(parent, None), str(make_folder(tmp_path / "teacher").path)
+    method = Distill(teacher=teacher, epochs=1, settings=("distill.attention=10", "distill.temperature=9"))
+    assert method._recipe(parent, images).distill == DistillConfig(teacher=teacher, attention=10, temperature=9)  # pyright: ignore[reportPrivateUsage]
+    with pytest.raises(RecipeError, match="name it by --distill"):
+        replace(method, settings=("distill.teacher=nobody",))._recipe(parent, images)  # pyright: ignore[reportPrivateUsage]
+
+
+def test_another_teacher_in_the_same_place_is_another_step(parent: ModelFolder, tmp_path: Path) -> None:
+    method = Distill(teacher=str(make_folder(tmp_path / "teacher").path), epochs=1)
+    before = method.sources()
+    shutil.rmtree(tmp_path / "teacher")
+    shutil.copytree(parent.path, tmp_path / "teacher")
+    assert method.sources() == {"teacher": parent.spec.fingerprint} != before
+
+
+def test_a_student_of_fewer_epochs_sees_images_of_the_full_size(parent: ModelFolder) -> None:
+    images = find_images(parent, None)
+    growing = replace(
+        images, recipe=replace(images.recipe, epochs=9, augment=(Flip(), ResizeProgressively(start=8, epochs=3)))
+    )
+    short = Distill(student="resnet20", epochs=2)._recipe(parent, growing)  # pyright: ignore[reportPrivateUsage]
+    assert short.augment == (Flip(),)

@@ -19,7 +19,7 @@ from sightline.compressing.images import find_images
 from sightline.compressing.tuning import tuning_recipe
 from sightline.compression import compress
 from sightline.compression.prune import Prune
-from sightline.errors import DataError, ModelError, SightlineError
+from sightline.errors import DataError, ModelError, RecipeError, SightlineError
 from sightline.evaluation import evaluate
 from sightline.exporting import export
 from sightline.model_folder import Architecture, ModelFolder
@@ -148,6 +148,22 @@ def test_a_step_that_was_done_is_kept_and_other_settings_are_refused(
     assert rows[-1].path == str(pruned.path)
     with pytest.raises(ModelError, match="was made with other settings"):
         compress(parent, [replace(CUT, share=0.7)], out=pruned.path.parent)
+
+
+@pytest.mark.parametrize("setting", ["seed=5", "data.test_fraction=0.3", "data.max_train_images=5"])
+def test_settings_that_would_divide_the_images_anew_are_refused(
+    setting: str, parent: ModelFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match="would divide the images anew"):
+        compress(parent, [Prune(share=0.6, epochs=1, round_to=1, settings=(setting,))], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_on_other_images_is_another_step(parent: ModelFolder, tmp_path: Path) -> None:
+    cut = Prune(share=0.6, epochs=0, round_to=1)
+    compress(parent, [cut], out=tmp_path / "out")
+    with pytest.raises(ModelError, match="made with other settings or images"):
+        compress(parent, [cut], data=make_photos(tmp_path / "others", count=20), out=tmp_path / "out")
 
 
 def test_training_after_a_cut_sees_images_of_the_full_size(parent: ModelFolder) -> None:

@@ -32,3 +32,12 @@ def test_ratios_outside_0_to_1_are_refused(parent: ModelFolder) -> None:
         sensitivity(parent, ratios=(0.5, 1.5))
     with pytest.raises(ModelError, match="measures the loss itself"):
         sensitivity(parent, importance="taylor")
+
+
+@pytest.mark.parametrize("option", [("--max-drop", "1"), ("--out", "x"), ("--set", "seed=1"), ("--epochs", "5")])
+def test_options_of_steps_are_refused_beside_it(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path, option: tuple[str, str]
+) -> None:
+    code, _, said = run_cli("compress", parent.path, "--sensitivity", tmp_path / "plot.png", *option)
+    assert (code, f"would ignore {option[0]}" in said) == (2, True), said
+    assert not (tmp_path / "plot.png").exists()

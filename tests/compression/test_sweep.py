@@ -57,6 +57,39 @@ def test_a_share_that_cannot_be_reached_is_named_and_the_others_are_judged_toget
     assert (code, after) == (0, before)
 
 
+def test_every_way_has_its_own_counts_where_it_ends_in_an_export(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    cut, then = ("--prune", "macs", "--epochs", "0", "--round-to", "1"), ("--quantize", "fp16")
+    code, printed, said = run_cli(
+        "compress", parent.path, *cut, "--sweep", "0.8,0.6", *then, "--out", tmp_path / "swept"
+    )
+    assert code == 0, said
+    macs = [float(line.split(" million")[0].split()[-1]) for line in printed.splitlines() if " million" in line]
+    assert len(macs) == 3
+    assert macs[2] < 0.62 * macs[0] < 0.7 * macs[0] < macs[1] < 0.82 * macs[0]  # as printed, rounded
+
+
+def test_when_no_share_can_be_reached_that_is_said_once_and_nothing_is_left(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    cut = ("--prune", "macs", "--sweep", "0.001", "--epochs", "0")
+    code, _, said = run_cli("compress", parent.path, *cut, "--out", tmp_path / "swept")
+    assert (code, said.count("can't be reached")) == (2, 1), said
+    assert not (tmp_path / "swept").exists()
+
+
+def test_a_folder_that_holds_something_else_is_refused_and_stays(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sweep.png").write_text("hers")
+    cut = ("--prune", "macs", "--sweep", "0.8", "--epochs", "0")
+    code, _, said = run_cli("compress", parent.path, *cut, "--out", tmp_path / "mine")
+    assert (code, "holds something else" in said) == (2, True), said
+    assert (tmp_path / "mine" / "sweep.png").read_text() == "hers"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

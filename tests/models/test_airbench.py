@@ -13,6 +13,7 @@ from sightline.data.loader import Pixels
 from sightline.data.prepare import prepare
 from sightline.errors import ModelError
 from sightline.models import create_model
+from sightline.pruning.groups import find_groups
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.training import train
@@ -90,3 +91,9 @@ def test_images_that_leave_nothing_to_pool_are_refused() -> None:
     assert create_model("airbench94", image_size=9)(torch.zeros(2, 3, 9, 9)).shape == (2, 10)
     with pytest.raises(ModelError, match="Images of 8 pixels are too small for airbench"):
         create_model("airbench94", image_size=8)
+
+
+def test_pruning_leaves_the_whitening_whole_whose_strongest_kernels_see_least() -> None:
+    model = create_model("airbench94", num_classes=10)
+    names = [group.name for group in find_groups(model, 32).groups]
+    assert names == [f"block{number}.{layer}" for number in (1, 2, 3) for layer in ("conv1", "layers.0")]

@@ -16,6 +16,7 @@ _COLUMNS = ("accuracy", "change", "on disk", "parameters", "MACs", "one image", 
 
 
 def compress(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[
         str | None, typer.Argument(help="Images to tune and calibrate on; the model's own if left out.")
@@ -95,7 +96,7 @@ def compress(
     device: Annotated[str, typer.Option(help="Where accuracy is measured: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Make a model smaller, and show what each step cost: the same command goes on where one was interrupted."""
-    from sightline.compression import Method
+    from sightline.compression import PLOT, Method
     from sightline.compression import compress as run
     from sightline.compression import sweep as run_sweep
     from sightline.compression.distill import Distill
@@ -106,7 +107,8 @@ def compress(
 
     say()
     if sensitivity is not None:
-        _sensitivity(model, data, sensitivity, importance, device, others=(prune, sparsify, distill, student, quantize))
+        _check_alone(context)
+        _sensitivity(model, data, sensitivity, importance, device)
         return
     _check_used(
         "--prune",
@@ -124,7 +126,7 @@ def compress(
         unlabelled=bool(unlabelled),
         temperature=temperature != 4.0,
         weight=weight != 0.9,
-        distill_epochs=bool(distill_epochs),
+        distill_epochs=distill_epochs is not None,
     )
     _check_used(
         "--quantize",
@@ -136,6 +138,8 @@ def compress(
     trains = distills or bool(quantize_epochs) or (bool(prune or sparsify) and epochs > 0)
     _check_used("a step that trains", trains, set=bool(settings))
     target, shares = _targets(prune, sweep)
+    chosen = tuple(settings or ())
+    others = tuple(text for text in chosen if not (distills and text.strip().startswith("distill.")))
     cuts = [
         Prune(
             target=target,  # pyright: ignore[reportArgumentType]  # checked there
@@ -145,14 +149,14 @@ def compress(
             round_to=round_to,
             steps=steps,
             epochs=epochs,
-            settings=tuple(settings or ()),
+            settings=others,
         )
         for share in shares
     ]
     methods: list[Method] = []
     if sparsify:
         zero, pattern = _zeros(sparsify)
-        methods.append(Sparsify(share=zero, pattern=pattern, epochs=epochs, settings=tuple(settings or ())))
+        methods.append(Sparsify(share=zero, pattern=pattern, epochs=epochs, settings=others))
     if distills:
         methods.append(
             Distill(
@@ -162,7 +166,7 @@ def compress(
                 temperature=temperature,
                 weight=weight,
                 epochs=distill_epochs,
-                settings=tuple(settings or ()),
+                settings=chosen,
             )
         )
     if quantize:
@@ -172,7 +176,7 @@ def compress(
                 precision=quantize,  # pyright: ignore[reportArgumentType]
                 max_drop=max_drop,
                 epochs=quantize_epochs,
-                settings=tuple(settings or ()) if quantize_epochs else (),
+                settings=others if quantize_epochs else (),
             )
         )
     if not sweep:
@@ -182,8 +186,8 @@ def compress(
     ways = {f"{target}={cut.share:g}": [cut, *methods] for cut in cuts}
     rows = run_sweep(model, ways, data=data, out=place, device=device)
     _print(rows)
-    write_sweep(place / "sweep.png", rows)
-    print(f"plot    {place / 'sweep.png'}")
+    write_sweep(place / PLOT, rows)
+    print(f"plot    {place / PLOT}")
 
 
 def _check_used(method: str, chosen: bool, **changed: bool) -> None:
@@ -195,15 +199,22 @@ def _check_used(method: str, chosen: bool, **changed: bool) -> None:
         raise SightlineError(f"--{ignored} is of {method}, which isn't there and would ignore it. Name both.")
 
 
-def _sensitivity(
-    model: Path, data: str | None, plot: Path, importance: str, device: str, *, others: tuple[str, ...]
-) -> None:
-    from sightline.compressing.sensitivity import sensitivity
+def _check_alone(context: typer.Context) -> None:
+    """Raise SightlineError for an option that --sensitivity would ignore."""
     from sightline.errors import SightlineError
+
+    used = {"model", "data", "sensitivity", "importance", "device"}
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in used and source is not None and source.name == "COMMANDLINE":
+            option = "set" if name == "settings" else name.replace("_", "-")
+            raise SightlineError(f"--sensitivity compresses nothing and would ignore --{option}. Leave it out.")
+
+
+def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, device: str) -> None:
+    from sightline.compressing.sensitivity import sensitivity
     from sightline.reports.sensitivity import check_plot, write_sensitivity
 
-    if any(others):
-        raise SightlineError("--sensitivity compresses nothing and would ignore the steps named. Ask it alone.")
     check_plot(plot)
     cuts = sensitivity(model, data, importance=importance, device=device)  # pyright: ignore[reportArgumentType]
     width = max(len(cut.layer) for cut in cuts)

@@ -29,6 +29,8 @@ class Images:
     """The model's own, or one that has its architecture and preprocessing alone where it keeps none."""
     own: bool = False
     """Whether they are those that the model was trained with."""
+    fingerprint: str = ""
+    """Of all of them."""
 
     def sample(self, limit: int) -> NDArray[np.int64]:
         """Places of at most `limit` training images, every class with its share. Raises DataError without any."""
@@ -57,14 +59,15 @@ def find_images(folder: ModelFolder, data: str | Path | None) -> Images:
     if data is not None:
         prepared = prepare(data, recipe.data, recipe.seed)
         check_classes(prepared.table, folder)
-        return Images(str(data), prepared.table, prepared.splits, recipe)
+        return Images(str(data), prepared.table, prepared.splits, recipe, fingerprint=prepared.fingerprint)
     location = folder.spec.provenance.data.get("location")
     if not isinstance(location, str):
         raise ModelError(f"{str(folder.path)!r} doesn't say which images it was trained on; name the DATA.")
     table, train = stored_split(folder, "train")
     _, val = stored_split(folder, "val")
     _, test = stored_split(folder, "test")
-    return Images(location, table, Splits(train, val, test), recipe, own=True)
+    fingerprint = str(folder.spec.provenance.data.get("fingerprint", ""))
+    return Images(location, table, Splits(train, val, test), recipe, own=True, fingerprint=fingerprint)
 
 
 def recipe_of(folder: ModelFolder) -> Recipe:

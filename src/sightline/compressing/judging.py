@@ -65,13 +65,19 @@ class Judge:
         self._rows: list[Row] = []
         self._counts: tuple[int, int] = (0, 0)
 
-    def add(self, name: str, folder: "Folder", *, path: Path | None = None) -> dict[str, Any]:
-        """Measure a model's accuracy and size; `path` is where it will lie. What model.json keeps of it is returned."""
+    def add(
+        self, name: str, folder: "Folder", *, path: Path | None = None, counts: tuple[int, int] | None = None
+    ) -> dict[str, Any]:
+        """Measure a model's accuracy and size; `path` is where it will lie. What model.json keeps of it is returned.
+
+        An exported folder has the parameters and multiply-accumulates of the last model before it, or `counts`.
+        """
         answered, figures = answers_right(folder, self._images, "test", self._device)
         self._right.append(answered)
         if isinstance(folder, ModelFolder):
             network = folder.model()
             self._counts = num_parameters(network), num_macs(network, folder.spec.preprocess.image_size)
+        params, macs = counts or self._counts
         row = Row(
             name=name,
             path=str(path or folder.path),
@@ -79,8 +85,8 @@ class Judge:
             num_images=len(answered),
             paired=compare_paired(self._right[0], answered) if self._rows else None,
             size=_size(folder),
-            params=self._counts[0],
-            macs=self._counts[1],
+            params=params,
+            macs=macs,
             engine=folder.artefact.format if isinstance(folder, ExportedFolder) else "torch",
             precision=folder.artefact.precision if isinstance(folder, ExportedFolder) else "float32",
         )

@@ -22,6 +22,10 @@ GENTLER = 0.1
 """The learning rate of fine-tuning beside the parent's own, unless another is named."""
 
 
+_SPLITTING = ("val_fraction", "test_fraction", "max_train_images", "label_separator")
+"""Settings of the images that say which are trained on, and which the model is judged on."""
+
+
 def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
     """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
 
@@ -57,10 +61,23 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
 
 
 def overridden(recipe: Recipe, settings: tuple[str, ...]) -> Recipe:
-    """The recipe with the user's settings. Raises RecipeError for one that would change what is compressed."""
+    """The recipe with the user's settings.
+
+    Raises RecipeError for one that would change what is compressed, or which images it is judged on.
+    """
     if any(setting.strip().startswith("model.") for setting in settings):
         raise RecipeError("--set model.* would make another network than the one that is compressed. Leave it out.")
-    return override(recipe, settings)
+    changed = override(recipe, settings)
+    for name in _SPLITTING:
+        if getattr(changed.data, name) != getattr(recipe.data, name):
+            raise RecipeError(_other_split(f"data.{name}"))
+    if changed.seed != recipe.seed:
+        raise RecipeError(_other_split("seed"))
+    return changed
+
+
+def _other_split(name: str) -> str:
+    return f"--set {name} would divide the images anew, and train on some that the model is judged on. Leave it out."
 
 
 def tune(recipe: Recipe, images: Images, out: Path) -> ModelFolder:

@@ -32,6 +32,8 @@ log = logging.getLogger("sightline")
 
 DESCRIPTION = "compression.json"
 """In each step's folder: its settings, and its row of the table."""
+PLOT = "sweep.png"
+"""In a sweep's folder, beside the ways' own."""
 
 
 @runtime_checkable
@@ -44,6 +46,15 @@ class Method(Protocol):
         Raises SightlineError for a target that can't be reached; then no folder that could be taken for a result is
         left.
         """
+        ...
+
+
+@runtime_checkable
+class ReadsMore(Protocol):
+    """A method whose settings name files."""
+
+    def sources(self) -> dict[str, str]:
+        """A fingerprint of what lies there: a step made of something else is another step."""
         ...
 
 
@@ -89,7 +100,7 @@ def compress(
         for number, method in enumerate(methods, 1):
             try:
                 now = _step(now, method, images, place, number, judge)
-            except SightlineError:
+            except (SightlineError, KeyboardInterrupt):
                 _tidy(place, made_before=made_before)
                 raise
     return judge.rows()
@@ -110,20 +121,24 @@ def sweep(
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = _place(folder, out, "sweep")
+    _check_ours(place, {*ways, PLOT} if any((place / name).exists() for name in ways) else set())
     judge = Judge(find_images(folder, data), device)
     judge.add("as it was", folder)
-    failed: dict[str, ModelError] = {}
+    made_before, last = place.exists(), list(ways)[-1]
+    num_found = 0
     for name, methods in ways.items():
         log.info(f"--- {name}")
         try:
             found = compress(folder, methods, data=data, out=place / name, device=device)[-1]
         except ModelError as error:
-            failed[name] = error
+            if name == last and not num_found:
+                if not made_before and place.exists() and not any(place.iterdir()):
+                    place.rmdir()
+                raise
             log.warning(f"{name} is left out: {error}")
             continue
-        judge.add(name, open_folder(found.path))
-    if len(failed) == len(ways):
-        raise next(iter(failed.values()))
+        num_found += 1
+        judge.add(name, open_folder(found.path), counts=(found.params, found.macs))
     return judge.rows()
 
 
@@ -139,9 +154,12 @@ def step_name(number: int, method: Method) -> str:
 
 def _check_free(place: Path, methods: Sequence[Method]) -> None:
     """Raise ModelError where a folder holds something else than this call's own steps."""
+    _check_ours(place, {step_name(number, method) for number, method in enumerate(methods, 1)})
+
+
+def _check_ours(place: Path, mine: set[str]) -> None:
     if not place.exists():
         return
-    mine = {step_name(number, method) for number, method in enumerate(methods, 1)}
     if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
         raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
 
@@ -150,10 +168,10 @@ def _step(parent: Folder, method: Method, images: Images, place: Path, number: i
     assert isinstance(parent, ModelFolder)  # nothing but the last method exports
     name = step_name(number, method)
     final, work = place / name, place / f".{name}.work"
-    settings = _settings(parent, method)
+    settings = _settings(parent, method, images)
     if final.exists():
         if json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"] != settings:
-            raise ModelError(f"{str(final)!r} was made with other settings. Name another folder by --out.")
+            raise ModelError(f"{str(final)!r} was made with other settings or images. Name another folder by --out.")
         log.info(f"{name} was done before and is kept.")
         judge.add(name, open_folder(final))
         return open_folder(final)
@@ -168,10 +186,12 @@ def _step(parent: Folder, method: Method, images: Images, place: Path, number: i
     return open_folder(final)
 
 
-def _settings(parent: ModelFolder, method: Method) -> dict[str, Any]:
+def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, Any]:
     """What a step is done with: another result for any other value."""
     fields: dict[str, Any] = asdict(cast(Any, method))
-    return json.loads(json.dumps({"parent": parent.spec.fingerprint, "method": fields}))
+    sources = method.sources() if isinstance(method, ReadsMore) else {}
+    made_of = {"parent": parent.spec.fingerprint, "images": images.fingerprint, **sources}
+    return json.loads(json.dumps({**made_of, "method": fields}))
 
 
 def _finish(

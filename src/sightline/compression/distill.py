@@ -11,11 +11,12 @@ from pathlib import Path
 
 from sightline.compressing.images import Images
 from sightline.compressing.tuning import overridden, tune, tuning_recipe
-from sightline.data.unlabelled import place_of
-from sightline.errors import ModelError
+from sightline.data.unlabelled import contents, place_of
+from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.models import find_variant
 from sightline.recipe import DistillConfig, ModelConfig, Recipe
+from sightline.recipe.augment import at_full_size
 from sightline.recipe.distill import TEMPERATURE, WEIGHT
 from sightline.recipe.finetune import FineTuneConfig
 
@@ -48,6 +49,15 @@ class Distill:
         if self.epochs is not None and self.epochs < 1:
             raise ModelError(f"distill: epochs must be at least 1, got {self.epochs}.")
 
+    def sources(self) -> dict[str, str]:
+        """What lies where its settings point to."""
+        found: dict[str, str] = {}
+        if self.teacher is not None and (Path(self.teacher) / "model.json").exists():  # else it is one of timm's
+            found["teacher"] = ModelFolder.read(self.teacher).spec.fingerprint
+        if self.unlabelled is not None:
+            found["unlabelled"] = contents(self.unlabelled)
+        return found
+
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
         """The student, trained. Raises what training raises."""
         return tune(self._recipe(folder, images), images, work / "student")
@@ -61,9 +71,20 @@ class Distill:
             weight=self.weight,
         )
         if self.student is None:
-            return replace(tuning_recipe(images, folder, self.epochs or 5, self.settings), distill=config)
-        fresh = replace(images.recipe, model=ModelConfig(name=self.student), finetune=FineTuneConfig(), distill=config)
-        return overridden(replace(fresh, epochs=self.epochs or fresh.epochs), self.settings)
+            recipe = replace(tuning_recipe(images, folder, self.epochs or 5), distill=config)
+        else:
+            own, epochs = images.recipe, self.epochs or images.recipe.epochs
+            augment = own.augment if epochs == own.epochs else at_full_size(own.augment)
+            fresh = ModelConfig(name=self.student)
+            recipe = replace(
+                own, epochs=epochs, augment=augment, model=fresh, finetune=FineTuneConfig(), distill=config
+            )
+        changed = overridden(recipe, self.settings)
+        for name in ("teacher", "unlabelled"):
+            if getattr(changed.distill, name) != getattr(config, name):
+                option = "--distill" if name == "teacher" else "--unlabelled"
+                raise RecipeError(f"--set distill.{name}: name it by {option}.")
+        return changed
 
 
 ENTRY = Distill

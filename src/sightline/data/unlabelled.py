@@ -109,6 +109,12 @@ def record(pool: Pool, splits: Path) -> None:
         write_json(splits, {**json.loads(splits.read_text(encoding="utf-8")), "unlabelled": pool.unlabelled})
 
 
+def contents(location: str) -> str:
+    """A fingerprint of every image there. Raises DataError where there is nothing."""
+    table = _table(location)
+    return fingerprint(table, inspect(table))
+
+
 def place_of(location: str) -> str:
     """Its absolute path. Raises DataError where there is nothing."""
     with suppress(RuntimeError):  # of "~name" for a user that there isn't

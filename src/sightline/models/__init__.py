@@ -59,6 +59,8 @@ class Classifier(nn.Module):
     """None for fresh weights."""
     num_first_pixels: int = 0
     """How many pixels of training images `begin_from` is shown, some more or less; 0 where it has nothing to do."""
+    begun_layers: tuple[str, ...] = ()
+    """Layers that `begin_from` fills. Pruning leaves them whole: the norms of their channels say nothing of worth."""
 
     def begin_from(self, images: Tensor) -> None:
         """Set fresh weights that the paper takes from training images (B, C, H, W), normalised, instead of chance."""

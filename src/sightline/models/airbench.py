@@ -69,6 +69,7 @@ class Airbench(Classifier):
     """A whitening convolution, three blocks, a global maximum, a scaled linear head."""
 
     num_first_pixels = 5000 * 32 * 32  # section 3.2: 5,000 images
+    begun_layers = ("whiten",)
 
     def __init__(self, config: AirbenchConfig, num_classes: int, in_channels: int) -> None:
         super().__init__()

@@ -163,11 +163,12 @@ def _is_exact(model: Classifier, group: Group, images: Tensor, expected: list[Te
 
 
 def _channels(model: Classifier, images: Tensor) -> Iterator[Group]:
-    """Channels of convolutions and linear layers, as the dependency graph has them; the heads' classes stay."""
+    """Channels of convolutions and linear layers, as the dependency graph has them; classes and `begun_layers` stay."""
     pruning = require("torch_pruning", extra="compress", purpose="Pruning")
     names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
     heads = [module for name, module in model.named_modules() if name == "head" or name.endswith(".head")]
     inside = [child for module in model.modules() for child in _attention_parts(module)]
+    begun = [model.get_submodule(name) for name in model.begun_layers]
     for parameter in model.parameters():
         parameter.requires_grad = True  # the graph is read off autograd's
     with warnings.catch_warnings():
@@ -177,7 +178,7 @@ def _channels(model: Classifier, images: Tensor) -> Iterator[Group]:
                 model, images, forward_fn=_traced, output_transform=None, verbose=False
             )
             roots = [nn.Conv2d, nn.Linear]
-            groups = list(graph.get_all_groups(ignored_layers=[*heads, *inside], root_module_types=roots))
+            groups = list(graph.get_all_groups(ignored_layers=[*heads, *inside, *begun], root_module_types=roots))
         except (RuntimeError, ValueError, KeyError, AttributeError, IndexError) as error:
             raise ModelError(f"This network can't be followed from layer to layer: {str(error)[:200]}") from error
     for found in groups:

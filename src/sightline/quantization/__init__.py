@@ -1,6 +1,9 @@
 """Post-training quantisation: one file an engine, each with `quantize` from a float32 network's files to int8 ones."""
 
-from collections.abc import Callable
+import logging
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,3 +36,21 @@ class Bound:
     """Validation images, normalised, each (1, 3, H, W)."""
     accuracy: Callable[[NDArray[Any]], float]
     """Of logits (N, K) for these images, in their order."""
+
+
+@contextmanager
+def quietly() -> Generator[None]:
+    """The quantisers' own account of their work stays out of the user's terminal, bars out of the standard output."""
+    loggers = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
+    levels = [logger.level for logger in loggers]
+    root, nothing = logging.getLogger(), logging.NullHandler()
+    root.addHandler(nothing)  # ONNX Runtime warns through the root, which would get a handler for everybody's lines
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        root.removeHandler(nothing)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sightline.deps import require
 from sightline.formats.onnx import FILE
-from sightline.quantization import Request
+from sightline.quantization import Request, quietly
 
 
 def quantize(request: Request) -> dict[str, Any]:
@@ -18,18 +18,19 @@ def quantize(request: Request) -> dict[str, Any]:
     tools = require("onnxruntime.quantization", extra="onnx", purpose="Quantising for ONNX Runtime")
     shapes = require("onnxruntime.quantization.shape_inference", extra="onnx", purpose="Quantising for ONNX Runtime")
     prepared = request.target / "prepared.onnx"
-    # Symbolic shapes fail on shifted windows; the optimiser, which folds batch norms, needs none.
-    shapes.quant_pre_process(str(request.source / FILE), str(prepared), skip_symbolic_shape=True)
-    own = onnx.load(str(request.source / FILE))
-    tools.quantize_static(
-        str(prepared),
-        str(request.target / FILE),
-        _Reader(own.graph.input[0].name, request),
-        quant_format=tools.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=tools.QuantType.QUInt8,
-        weight_type=tools.QuantType.QInt8,
-    )
+    with quietly():
+        # Symbolic shapes fail on shifted windows; the optimiser, which folds batch norms, needs none.
+        shapes.quant_pre_process(str(request.source / FILE), str(prepared), skip_symbolic_shape=True)
+        own = onnx.load(str(request.source / FILE))
+        tools.quantize_static(
+            str(prepared),
+            str(request.target / FILE),
+            _Reader(own.graph.input[0].name, request),
+            quant_format=tools.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=tools.QuantType.QUInt8,
+            weight_type=tools.QuantType.QInt8,
+        )
     prepared.unlink()
     written = onnx.load(str(request.target / FILE))
     del written.metadata_props[:]

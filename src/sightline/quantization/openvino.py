@@ -4,10 +4,7 @@ Weights alone can be made smaller too, to int8 with a scale for each channel or 
 Layers that NNCF's rules leave in float32, such as squeeze-and-excitation's, get such weights, unless a bound was kept.
 """
 
-import logging
-import sys
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -15,13 +12,14 @@ import numpy as np
 
 from sightline.deps import require
 from sightline.formats.openvino import FILE
-from sightline.quantization import Bound, Request
+from sightline.quantization import Bound, Request, quietly
 
 
 def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
     """Write model.xml and model.bin in int8; what was done is returned. Raises MissingPackageError."""
     openvino = require("openvino", extra="openvino", purpose="Quantising for OpenVINO")
-    nncf = require("nncf", extra="compress", purpose="Quantising for OpenVINO")
+    with quietly():
+        nncf = require("nncf", extra="compress", purpose="Quantising for OpenVINO")
     model = openvino.Core().read_model(str(request.source / FILE))
     settings: dict[str, Any] = {
         "preset": nncf.QuantizationPreset.MIXED,
@@ -29,7 +27,7 @@ def quantize(request: Request, bound: Bound | None = None) -> dict[str, Any]:
         "model_type": nncf.ModelType.TRANSFORMER if request.transformer else None,
     }
     dataset = nncf.Dataset(request.calibration)
-    with _quietly():
+    with quietly():
         if bound is None:
             written = nncf.quantize(model, dataset, **settings)
             if _float_layers(written):
@@ -59,8 +57,8 @@ def shrink_weights(request: Request, precision: str) -> dict[str, Any]:
     if precision == "fp16":
         openvino.save_model(model, str(request.target / FILE), compress_to_fp16=True)
         return {"quantiser": "OpenVINO, fp16 weights"}
-    nncf = require("nncf", extra="compress", purpose="Making weights smaller for OpenVINO")
-    with _quietly():
+    with quietly():
+        nncf = require("nncf", extra="compress", purpose="Making weights smaller for OpenVINO")
         written = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
     openvino.save_model(written, str(request.target / FILE), compress_to_fp16=False)
     return {"quantiser": "NNCF, int8 weights"}
@@ -81,16 +79,3 @@ def _float_layers(model: Any) -> list[str]:
 
 
 _WEIGHTED = ("Convolution", "GroupConvolution", "MatMul")
-
-
-@contextmanager
-def _quietly() -> Generator[None]:
-    """NNCF's own account of its work stays out of the user's terminal, its bars out of the standard output."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -9,6 +9,9 @@ from types import FrameType
 
 log = logging.getLogger("sightline")
 
+GOES_ON = "The same call, `train` with --resume, goes on"
+"""What a user who stopped a run is told; whatever else trains goes on without that option."""
+
 
 class _StopAtOnce(BaseException):
     """A KeyboardInterrupt that Lightning doesn't take for its own: it would end the process with exit code 1."""
@@ -45,7 +48,7 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
     try:
         yield look
     except _StopAtOnce:
-        log.info("Stopped at once. `--resume` goes on from the last checkpoint.")
+        log.info(f"Stopped at once. {GOES_ON} from the last checkpoint.")
         raise KeyboardInterrupt from None
     finally:
         for number, handler in previous.items():

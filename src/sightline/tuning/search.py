@@ -55,6 +55,7 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
         "space": [dimension.text for dimension in search.space],
         "images": prepare(data, search.recipe.data, search.recipe.seed).fingerprint,
         "second aim": search.against,
+        "engine": search.engine if search.against == "latency" else None,
     }
     try:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
