@@ -1,7 +1,7 @@
 """The images/s of training if each of a network's operations ran as fast as this machine's fastest convolution.
 
-That is 3x3 on 256 channels in bf16, channels-last, forward only; forward and backward
-are three times the network's multiply-accumulates.
+That is 3x3 on 256 channels in bf16, channels-last, forward only. Forward and backward are three times the network's
+multiply-accumulates.
 """
 
 import json

@@ -35,6 +35,7 @@ SETTINGS = [
     "optim.warmup_epochs=1",
     "loss.label_smoothing=0.1",
     "train.checkpoint_minutes=0",
+    "train.fast=off",  # the command's default recipe would choose a precision by the machine
 ]
 RECIPE = override(Recipe(), SETTINGS)
 BATCHES = 3 * 5  # epochs, and batches of 5 from the 24 of 36 images that are trained on
