@@ -26,11 +26,15 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
     if threads < 2:
         return [function(item) for item in items]
 
-    def work(first: int) -> list[Result]:
-        return [function(item) for item in items[first::threads]]
+    left = iter(range(len(items)))  # of all threads: one that a core leaves for a while takes fewer
 
-    parts = list(_pool(threads, os.getpid()).map(work, range(threads)))
-    return [parts[place % threads][place // threads] for place in range(len(items))]
+    def work(_: int) -> dict[int, Result]:
+        return {place: function(items[place]) for place in left}
+
+    results = dict[int, Result]()
+    for part in _pool(threads, os.getpid()).map(work, range(threads)):
+        results |= part
+    return [results[place] for place in range(len(items))]
 
 
 @cache

@@ -6,6 +6,7 @@ augmentation depends on the seed, the epoch and the image, never on its neighbou
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Protocol, cast, runtime_checkable
 
 from torch import Tensor
@@ -13,7 +14,11 @@ from torch import Tensor
 from sightline import catalog
 from sightline.errors import RecipeError, unknown_name
 from sightline.operations import centre_window
+from sightline.operations.one_by_one import Change, Size, one_by_one
 from sightline.randomness import Draws
+
+LARGE_PIXELS = 96 * 96
+"""Of an image that is changed faster by itself than with its batch; measured on a CPU (docs/log.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,15 @@ class Augmentation(Protocol):
         ...
 
 
+@runtime_checkable
+class Single(Protocol):
+    """What an augmentation has beside its call where it changes each image by itself, and no target."""
+
+    def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
+        """The same change of a single image of that size, and the size that it gives."""
+        ...
+
+
 class Mixing:
     """Marks the augmentations whose result depends on the other images of the batch too."""
 
@@ -47,9 +61,28 @@ def augment(batch: Batch, augmentations: Sequence[Augmentation], draws: Draws, i
     Images that are still larger than `image_size` are cut to the window that evaluation sees. They are (B, 3,
     image_size, image_size) then, or smaller where an augmentation makes them so.
     """
-    for augmentation in augmentations:
+    first = list(takewhile(lambda each: isinstance(each, Single), augmentations)) if _large(batch.images) else []
+    if first:
+        batch = change_singly(batch, cast(list[Single], first), draws, image_size)
+    for augmentation in augmentations[len(first) :]:
         batch = augmentation(batch, draws, image_size)
     return replace(batch, images=centre_window(batch.images, image_size))
+
+
+def change_singly(batch: Batch, augmentations: Sequence[Single], draws: Draws, image_size: int) -> Batch:
+    """The batch after these augmentations, image by image."""
+    height, width = batch.images.shape[2:]
+    size, changes = (height, width), list[Change]()
+    for augmentation in augmentations:
+        change, size = augmentation.change(draws, size, image_size)
+        changes.append(change)
+    return replace(batch, images=one_by_one(batch.images, changes, size))
+
+
+def _large(images: Tensor) -> bool:
+    """On the CPU, the channel innermost as loaded batches have it."""
+    height, width = images.shape[2:]
+    return images.device.type == "cpu" and images.stride(1) == 1 and height * width >= LARGE_PIXELS
 
 
 def within(name: str, value: float, low: float, high: float) -> None:

@@ -4,16 +4,16 @@ Source: Going Deeper with Convolutions (Szegedy et al., 2015), section 6, in tor
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline.augmentations import Batch, ordered
+from sightline.augmentations import Batch, change_singly, ordered
+from sightline.operations.one_by_one import Change, Size
 from sightline.randomness import Draws
-from sightline.threads import mapped
 
 ATTEMPTS = 10
 """Windows drawn for an image until one fits into it."""
@@ -53,17 +53,13 @@ class RandomResizedCrop:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size), bilinear and antialiased. Targets stay."""
-        height, width = batch.images.shape[2:]
+        return change_singly(batch, [self], draws, image_size)
+
+    def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
+        """One image (1, 3, H, W), and its place -> (1, 3, image_size, image_size)."""
+        height, width = size
         windows = self.windows(draws, height=height, width=width).tolist()
-
-        shape, like = (len(windows), 3, image_size, image_size), batch.images
-        images = torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-        def resize(place: int) -> None:
-            images[place] = _resized(like[place : place + 1], windows[place], image_size)[0]
-
-        mapped(resize, range(len(windows)))
-        return replace(batch, images=images)
+        return lambda image, place: _resized(image, windows[place], image_size), (image_size, image_size)
 
 
 def _resized(image: Tensor, window: list[int], side: int) -> Tensor:
