@@ -1,5 +1,6 @@
 """Promise 2: killed at any moment and resumed, a run ends with the weights of the uninterrupted run."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -106,6 +107,19 @@ def test_two_kills_change_nothing_and_neither_does_the_log(
     resumed = resume(data, out=tmp_path / "run")
     assert weights(resumed) == weights(whole)
     assert losses(resumed.path) == losses(whole.path)
+
+
+def test_an_epoch_s_speed_counts_the_images_since_the_run_went_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=5)
+        train(RECIPE, data, out=tmp_path / "run")
+    resumed = resume(data, out=tmp_path / "run")
+    with (resumed.path / "metrics.csv").open() as rows:
+        first = next(csv.DictReader(rows))
+    counted = float(first["images_per_second"]) * float(first["seconds"])
+    assert counted == pytest.approx(4, rel=0.2)  # the epoch has 24, of which 20 were done before
 
 
 def losses(folder: Path) -> list[list[str]]:

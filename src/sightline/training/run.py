@@ -53,6 +53,7 @@ class Run(lightning.Callback):
         self._zeros: Zeros | None = None
         self._saved_at = time.monotonic()
         self._epoch_began = time.monotonic()
+        self._seen_before = 0  # images of this epoch that the run had done when it was stopped
         self._checkpoint_due = False
 
     @property
@@ -90,6 +91,7 @@ class Run(lightning.Callback):
         del pl_module
         self.interrupted()
         self._saved_at = self._epoch_began = time.monotonic()
+        self._seen_before = self.task.progress.seen
         self.clock.begin(self.journal.seconds)
         self._zeros = Zeros(self.task.model) if self.task.recipe.train.keep_zeros else None
         self.shown_weights.start(self._resumed.average if self._resumed else {})
@@ -205,7 +207,7 @@ class Run(lightning.Callback):
             train_accuracy=None if self.task.loss.multi_label else progress.accuracy,
             lr=self.task.rate,
             seconds=round(seconds, 3),
-            images_per_second=round(progress.seen / seconds, 1),
+            images_per_second=round((progress.seen - self._seen_before) / seconds, 1),
         )
         if epoch % recipe.train.validate_every == 0 or epoch == recipe.epochs or out_of_time:
             with self.shown_weights.shown(trainer.optimizers[0]):
@@ -222,7 +224,7 @@ class Run(lightning.Callback):
         self.task.validation_losses = self.journal.validation_losses
         self.metrics.write(self.journal.rows)
         self.task.progress = Progress(position=progress.position)
-        self._epoch_began = time.monotonic()
+        self._epoch_began, self._seen_before = time.monotonic(), 0
         self._checkpoint_due = True
 
     def _look(self, row: Row) -> None:
