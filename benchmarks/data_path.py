@@ -161,9 +161,9 @@ def main() -> None:
         with temporary() as folder:
             rows = measure(Path(archive), folder)
         results[name] = rows
+        folder_rates = next(rates for route, rates in rows.items() if route.startswith("ImageFolder"))
         for route, rates in rows.items():
-            theirs = next(values for other, values in rows.items() if other.startswith("ImageFolder"))
-            times = [own / other for own, other in zip(rates, theirs, strict=True)]  # of the same round
+            times = [own / other for own, other in zip(rates, folder_rates, strict=True)]  # of the same round
             print(f"| {name} | {route} | {spread(rates, ',.0f')} | {spread(times, '.2f')} |")
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -18,8 +18,8 @@ SIZE = 100
 
 
 def large(count: int = 6) -> Batch:
-    """Canvases (count, 3, 120, 130), the channel innermost as loaded ones have it."""
-    images = torch.randint(0, 256, (count, 120, 130, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    """Canvases (count, 3, 130, 140), the channel innermost as loaded ones have it."""
+    images = torch.randint(0, 256, (count, 130, 140, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     return Batch(images.permute(0, 3, 1, 2), torch.eye(count), torch.arange(count))
 
 

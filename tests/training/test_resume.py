@@ -74,6 +74,12 @@ def kill_in(monkeypatch: pytest.MonkeyPatch, owner: type, method: str, *, call: 
     monkeypatch.setattr(owner, method, killing)
 
 
+def train_until_killed(data: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *, step: int) -> None:
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=step)
+        train(RECIPE, data, out=out)
+
+
 @pytest.mark.parametrize(
     ("owner", "method", "call"),
     [
@@ -98,9 +104,7 @@ def test_a_killed_run_ends_with_the_weights_of_the_uninterrupted_run(
 def test_two_kills_change_nothing_and_neither_does_the_log(
     data: Path, whole: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in(patch, ClassificationTask, "training_step", call=5)
-        train(RECIPE, data, out=tmp_path / "run")
+    train_until_killed(data, tmp_path / "run", monkeypatch, step=5)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_in(patch, ClassificationTask, "training_step", call=9)
         resume(data, out=tmp_path / "run")
@@ -112,9 +116,7 @@ def test_two_kills_change_nothing_and_neither_does_the_log(
 def test_an_epoch_s_speed_counts_the_images_since_the_run_went_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in(patch, ClassificationTask, "training_step", call=5)
-        train(RECIPE, data, out=tmp_path / "run")
+    train_until_killed(data, tmp_path / "run", monkeypatch, step=5)
     resumed = resume(data, out=tmp_path / "run")
     with (resumed.path / "metrics.csv").open() as rows:
         first = next(csv.DictReader(rows))
@@ -141,9 +143,7 @@ def test_another_seed_changes_the_weights(data: Path, whole: ModelFolder, tmp_pa
 def test_resuming_with_another_recipe_is_refused_by_the_setting_s_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in(patch, ClassificationTask, "training_step", call=5)
-        train(RECIPE, data, out=tmp_path / "run")
+    train_until_killed(data, tmp_path / "run", monkeypatch, step=5)
     with pytest.raises(RecipeError, match=r"begun with another optim\.lr"):
         resume(data, out=tmp_path / "run", recipe=override(RECIPE, ["optim.lr=1"]))
 
@@ -151,9 +151,7 @@ def test_resuming_with_another_recipe_is_refused_by_the_setting_s_name(
 def test_resuming_with_a_recipe_edited_by_hand_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in(patch, ClassificationTask, "training_step", call=8)
-        train(RECIPE, data, out=tmp_path / "run")
+    train_until_killed(data, tmp_path / "run", monkeypatch, step=8)
     file = tmp_path / "run" / "recipe.yaml"
     file.write_text(file.read_text().replace("lr: 0.001", "lr: 0.01"))
     with pytest.raises(RecipeError, match=r"begun with another optim\.lr"):
@@ -176,9 +174,7 @@ def test_there_is_nothing_to_resume_once_a_run_has_ended(data: Path, whole: Mode
 
 
 def test_a_damaged_checkpoint_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_in(patch, ClassificationTask, "training_step", call=8)
-        train(RECIPE, data, out=tmp_path / "run")
+    train_until_killed(data, tmp_path / "run", monkeypatch, step=8)
     last = tmp_path / "run" / "checkpoints" / "last.pt"
     last.write_bytes(last.read_bytes()[:5000])
     with pytest.raises(ModelError, match=r"The checkpoint '.*last\.pt' is damaged, or no checkpoint at all\."):

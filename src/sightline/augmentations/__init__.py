@@ -17,7 +17,7 @@ from sightline.operations import centre_window
 from sightline.operations.one_by_one import Change, Size, one_by_one
 from sightline.randomness import Draws
 
-LARGE_PIXELS = 96 * 96
+LARGE_PIXELS = 128 * 128
 """Of an image that is changed faster by itself than with its batch; measured on a CPU (docs/log.md)."""
 
 
