@@ -1,43 +1,11 @@
-"""Several ways of compressing one model: judged side by side, drawn, and gone on with."""
+"""Several ways of compressing one model: judged side by side, and gone on with."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sightline.compressing.judging import Row
-from sightline.evaluation.intervals import wilson
 from sightline.model_folder import ModelFolder
-from sightline.reports.sweep import unbeaten, write_sweep
-
-
-def row(name: str, right: int, macs: int, seconds: float | None) -> Row:
-    return Row(
-        name=name,
-        path=name,
-        accuracy=wilson(right, 100),
-        num_images=100,
-        paired=None,
-        size=1,
-        params=1,
-        macs=macs,
-        engine="torch",
-        precision="float32",
-        seconds=seconds,
-    )
-
-
-ROWS = [row("whole", 90, 100, 4.0), row("half", 91, 50, 3.0), row("worse", 80, 60, 2.0), row("least", 70, 10, None)]
-
-
-def test_the_front_holds_what_nothing_beats_in_both() -> None:
-    assert [row.name for row in unbeaten(ROWS, lambda row: row.macs)] == ["least", "half"]
-    assert [row.name for row in unbeaten(ROWS[:3], lambda row: row.seconds or 0)] == ["worse", "half"]
-
-
-def test_the_plot_is_whole_though_a_way_has_no_time(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "sweep.png", ROWS)
-    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
@@ -50,7 +18,9 @@ def test_a_share_that_cannot_be_reached_is_named_and_the_others_are_judged_toget
     assert "macs=0.01 is left out" in said
     named = [line.split()[0] for line in printed.splitlines() if line.startswith("macs=")]
     assert named == ["macs=0.8", "macs=0.6"]
-    assert (tmp_path / "swept" / "sweep.png").exists()
+    page = (tmp_path / "swept" / "compress.html").read_text(encoding="utf-8")
+    assert "macs=0.01: " in page
+    assert page.count("<figure>") == 3
     before = (tmp_path / "swept" / "macs=0.8" / "1-prune" / "weights.safetensors").stat().st_mtime_ns
     code, _, _ = run_cli("compress", parent.path, *shares, "--out", tmp_path / "swept")
     after = (tmp_path / "swept" / "macs=0.8" / "1-prune" / "weights.safetensors").stat().st_mtime_ns
@@ -83,11 +53,11 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays(
     run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "sweep.png").write_text("hers")
+    (tmp_path / "mine" / "compress.json").write_text("hers")
     cut = ("--prune", "macs", "--sweep", "0.8", "--epochs", "0")
     code, _, said = run_cli("compress", parent.path, *cut, "--out", tmp_path / "mine")
     assert (code, "holds something else" in said) == (2, True), said
-    assert (tmp_path / "mine" / "sweep.png").read_text() == "hers"
+    assert (tmp_path / "mine" / "compress.json").read_text() == "hers"
 
 
 @pytest.mark.parametrize(

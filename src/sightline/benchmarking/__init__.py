@@ -5,7 +5,6 @@ that their ratios hold on a machine that is not quiet. What is timed is a networ
 """
 
 import logging
-import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from sightline.engines import find_engine
 from sightline.errors import SightlineError
 from sightline.measuring import Rounds, in_turns
 from sightline.measuring.job import Job
-from sightline.measuring.machine import cores, processor, versions
+from sightline.measuring.machine import machine
 from sightline.measuring.process import Worker
 from sightline.progress import track
 
@@ -55,7 +54,7 @@ def bench(models: Sequence[str | Path], *, against: Sequence[str | Path] = (), p
     return Bench(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command_line(),
-        machine={"processor": processor(), "cores": cores(), "system": platform.platform(), **versions()},
+        machine=machine(),
         plan=asdict(plan),
         baseline=str(chosen[0]),
         left_out=left_out,

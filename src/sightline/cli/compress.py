@@ -33,7 +33,7 @@ def compress(
         str,
         typer.Option(
             help="Several shares for --prune, which then names the target alone: each goes through all steps, "
-            "and a plot shows what they left.",
+            "and the report shows what they left.",
             metavar="SHARE,SHARE,...",
         ),
     ] = "",
@@ -96,14 +96,14 @@ def compress(
     device: Annotated[str, typer.Option(help="Where accuracy is measured: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Make a model smaller, and show what each step cost: the same command goes on where one was interrupted."""
-    from sightline.compression import PLOT, Method
+    from sightline.compression import Method
     from sightline.compression import compress as run
     from sightline.compression import sweep as run_sweep
     from sightline.compression.distill import Distill
     from sightline.compression.prune import Prune
     from sightline.compression.quantize import Quantize
     from sightline.compression.sparsify import Sparsify
-    from sightline.reports.sweep import write_sweep
+    from sightline.reports.compression import write_compression_report
 
     say()
     if sensitivity is not None:
@@ -179,15 +179,16 @@ def compress(
                 settings=others if quantize_epochs else (),
             )
         )
-    if not sweep:
-        _print(run(model, [*cuts, *methods], data=data, out=out, device=device))
-        return
-    place = out or model.resolve().with_name(f"{model.resolve().name}-sweep")
-    ways = {f"{target}={cut.share:g}": [cut, *methods] for cut in cuts}
-    rows = run_sweep(model, ways, data=data, out=place, device=device)
+    own = model.resolve()
+    place = out or own.with_name(f"{own.name}-{'sweep' if sweep else 'compressed'}")
+    if sweep:
+        ways = {f"{target}={cut.share:g}": [cut, *methods] for cut in cuts}
+        rows = run_sweep(model, ways, data=data, out=place, device=device)
+    else:
+        rows = run(model, [*cuts, *methods], data=data, out=place, device=device)
     _print(rows)
-    write_sweep(place / PLOT, rows)
-    print(f"plot    {place / PLOT}")
+    print(f"models  {place}" if sweep else f"model   {rows[-1].path}")
+    print(f"report  {write_compression_report(place)}")
 
 
 def _check_used(method: str, chosen: bool, **changed: bool) -> None:
@@ -266,7 +267,6 @@ def _print(rows: "Sequence[Row]") -> None:
             print(f"{row.name}: {ratio:.2f} times as fast as the first model in float32 by {row.engine}, too.")
         if row.reason is not None:
             print(f"not timed: {row.name}: {row.reason}")
-    print(f"model   {rows[-1].path}")
 
 
 def _cells(row: "Row", first: "Row") -> tuple[str, ...]:

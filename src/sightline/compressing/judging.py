@@ -55,43 +55,60 @@ class Row:
     """Why not."""
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What doesn't change of a model, however often it is looked at."""
+
+    right: NDArray[np.bool_]
+    """(N,) of the test images."""
+    figures: dict[str, Any]
+    params: int
+    macs: int
+
+
 class Judge:
-    """Takes the models one by one; the first is what the others are compared with."""
+    """Takes the models of a table one by one; the first is what the others are compared with."""
 
     def __init__(self, images: Images, device: str) -> None:
-        self._images = images
+        self.images = images
         self._device = device
-        self._right: list[NDArray[np.bool_]] = []
+        self._known: dict[str, _Judged] = {}
         self._rows: list[Row] = []
-        self._counts: tuple[int, int] = (0, 0)
 
-    def add(
-        self, name: str, folder: "Folder", *, path: Path | None = None, counts: tuple[int, int] | None = None
-    ) -> dict[str, Any]:
-        """Measure a model's accuracy and size; `path` is where it will lie. What model.json keeps of it is returned.
+    def begin(self, folder: ModelFolder) -> None:
+        """Another table, which starts with this model. One that was judged before is not judged again."""
+        self._rows = []
+        self.add("as it was", folder)
 
-        An exported folder has the parameters and multiply-accumulates of the last model before it, or `counts`.
-        """
-        answered, figures = answers_right(folder, self._images, "test", self._device)
-        self._right.append(answered)
-        if isinstance(folder, ModelFolder):
-            network = folder.model()
-            self._counts = num_parameters(network), num_macs(network, folder.spec.preprocess.image_size)
-        params, macs = counts or self._counts
+    def add(self, name: str, folder: "Folder", *, path: Path | None = None) -> dict[str, Any]:
+        """Measure a model's accuracy and size; `path` is where it will lie. What model.json keeps of it is returned."""
+        place = str(path or folder.path)
+        if place not in self._known:
+            self._known[place] = self._judged(folder)
+        judged = self._known[place]
         row = Row(
             name=name,
-            path=str(path or folder.path),
-            accuracy=wilson(int(answered.sum()), len(answered)),
-            num_images=len(answered),
-            paired=compare_paired(self._right[0], answered) if self._rows else None,
+            path=place,
+            accuracy=wilson(int(judged.right.sum()), len(judged.right)),
+            num_images=len(judged.right),
+            paired=compare_paired(self._known[self._rows[0].path].right, judged.right) if self._rows else None,
             size=_size(folder),
-            params=params,
-            macs=macs,
+            params=judged.params,
+            macs=judged.macs,
             engine=folder.artefact.format if isinstance(folder, ExportedFolder) else "torch",
             precision=folder.artefact.precision if isinstance(folder, ExportedFolder) else "float32",
         )
         self._rows.append(row)
-        return figures
+        return judged.figures
+
+    def _judged(self, folder: "Folder") -> _Judged:
+        """An exported model has the parameters and multiply-accumulates of the one before it."""
+        answered, figures = answers_right(folder, self.images, "test", self._device)
+        if not isinstance(folder, ModelFolder):
+            return _Judged(answered, figures, self._rows[-1].params, self._rows[-1].macs)
+        network = folder.model()
+        macs = num_macs(network, folder.spec.preprocess.image_size)
+        return _Judged(answered, figures, num_parameters(network), macs)
 
     def newest(self) -> dict[str, Any]:
         """The last model's row as plain values."""

@@ -5,6 +5,7 @@ images that the model was trained on, and gives another folder that names the fi
 
 Every step has a folder of its own below the one that is written, with the step's settings and figures in
 `compression.json`. It gets its name when it is whole; a call that was interrupted is gone on with by the same call.
+The whole table is in `compress.json`, of which `reports/compression.py` makes a page.
 """
 
 import json
@@ -26,14 +27,15 @@ from sightline.engines import Folder
 from sightline.errors import ModelError, SightlineError, unknown_name
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
+from sightline.measuring.machine import machine
 from sightline.model_folder import ModelFolder
 
 log = logging.getLogger("sightline")
 
 DESCRIPTION = "compression.json"
 """In each step's folder: its settings, and its row of the table."""
-PLOT = "sweep.png"
-"""In a sweep's folder, beside the ways' own."""
+RESULT, PAGE = "compress.json", "compress.html"
+"""Beside the steps' folders, or those of a sweep's ways: the table, and its page."""
 
 
 @runtime_checkable
@@ -82,28 +84,18 @@ def compress(
     Raises ModelError for a model that was exported already, a target that can't be reached, or an `out` that holds
     something else; DataError when images are missing or have changed. What is whole by then stays.
     """
-    if not methods:
-        raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
-    if any(type(method).__module__.endswith(".quantize") for method in methods[:-1]):
-        raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
     place = _place(folder, out, "compressed")
+    _check_methods(methods)
     if data is not None:
         check_outside(place, data)
     _check_free(place, methods)
-    images = find_images(folder, data)
-    judge = Judge(images, device)
-    made_before = place.exists()
-    now: Folder = folder
-    with claimed(place):
-        judge.add("as it was", folder)
-        for number, method in enumerate(methods, 1):
-            try:
-                now = _step(now, method, images, place, number, judge)
-            except (SightlineError, KeyboardInterrupt):
-                _tidy(place, made_before=made_before)
-                raise
-    return judge.rows()
+    judge = Judge(find_images(folder, data), device)
+    _chain(folder, methods, place, judge)
+    rows = judge.rows()
+    ways = {step_name(number, method): [method] for number, method in enumerate(methods, 1)}
+    _write(place, "chain", folder, judge.images, rows, ways, [])
+    return rows
 
 
 def sweep(
@@ -121,25 +113,87 @@ def sweep(
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = _place(folder, out, "sweep")
-    _check_ours(place, {*ways, PLOT} if any((place / name).exists() for name in ways) else set())
+    for methods in ways.values():
+        _check_methods(methods)
+    if data is not None:
+        check_outside(place, data)
+    _check_ours(place, set(ways))
     judge = Judge(find_images(folder, data), device)
-    judge.add("as it was", folder)
     made_before, last = place.exists(), list(ways)[-1]
-    num_found = 0
+    found: dict[str, Folder] = {}
+    left_out: list[str] = []
     for name, methods in ways.items():
         log.info(f"--- {name}")
         try:
-            found = compress(folder, methods, data=data, out=place / name, device=device)[-1]
+            _check_free(place / name, methods)
+            found[name] = _chain(folder, methods, place / name, judge)
         except ModelError as error:
-            if name == last and not num_found:
+            if name == last and not found:
                 if not made_before and place.exists() and not any(place.iterdir()):
                     place.rmdir()
                 raise
             log.warning(f"{name} is left out: {error}")
-            continue
-        num_found += 1
-        judge.add(name, open_folder(found.path), counts=(found.params, found.macs))
-    return judge.rows()
+            left_out.append(f"{name}: {error}")
+    judge.begin(folder)
+    for name, way in found.items():
+        judge.add(name, way)
+    rows = judge.rows()
+    _write(place, "sweep", folder, judge.images, rows, ways, left_out)
+    return rows
+
+
+def _chain(folder: ModelFolder, methods: Sequence[Method], place: Path, judge: Judge) -> Folder:
+    """Every step that isn't there yet, and the last one's folder; each adds its row."""
+    made_before = place.exists()
+    now: Folder = folder
+    with claimed(place):
+        judge.begin(folder)
+        for number, method in enumerate(methods, 1):
+            try:
+                now = _step(now, method, place, number, judge)
+            except (SightlineError, KeyboardInterrupt):
+                _tidy(place, made_before=made_before)
+                raise
+    return now
+
+
+def _write(
+    place: Path,
+    kind: str,
+    folder: ModelFolder,
+    images: Images,
+    rows: Sequence[Row],
+    ways: Mapping[str, Sequence[Method]],
+    left_out: Sequence[str],
+) -> None:
+    """The table as it stands in `compress.json`."""
+    exported = [(row.name, open_folder(row.path)) for row in rows]
+    result = {
+        "kind": kind,
+        "model": folder.path.resolve().name,
+        "data": images.location,
+        "command": command_line(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+        "settings": {name: [_chosen(method) for method in methods] for name, methods in ways.items()},
+        "float_layers": {
+            name: each.artefact.details["float_layers"]
+            for name, each in exported
+            if isinstance(each, ExportedFolder) and each.artefact.details.get("float_layers")
+        },
+        "left_out": list(left_out),
+    }
+    write_json(place / RESULT, result)
+
+
+def _chosen(method: Method) -> dict[str, Any]:
+    """A method's name, and the settings that have a value."""
+    own: dict[str, Any] = asdict(cast(Any, method))
+    return {
+        "method": _name(method),
+        "settings": {name: value for name, value in own.items() if value not in (None, ())},
+    }
 
 
 def _place(folder: ModelFolder, out: str | Path | None, kind: str) -> Path:
@@ -149,7 +203,18 @@ def _place(folder: ModelFolder, out: str | Path | None, kind: str) -> Path:
 
 def step_name(number: int, method: Method) -> str:
     """Of a step's folder: "1-prune"."""
-    return f"{number}-{type(method).__module__.rpartition('.')[2]}"
+    return f"{number}-{_name(method)}"
+
+
+def _name(method: Method) -> str:
+    return type(method).__module__.rpartition(".")[2]
+
+
+def _check_methods(methods: Sequence[Method]) -> None:
+    if not methods:
+        raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
+    if any(_name(method) == "quantize" for method in methods[:-1]):
+        raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
 
 
 def _check_free(place: Path, methods: Sequence[Method]) -> None:
@@ -160,12 +225,15 @@ def _check_free(place: Path, methods: Sequence[Method]) -> None:
 def _check_ours(place: Path, mine: set[str]) -> None:
     if not place.exists():
         return
+    if place.is_dir() and any((place / name).exists() for name in mine):
+        mine = mine | {RESULT, PAGE}
     if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
         raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
 
 
-def _step(parent: Folder, method: Method, images: Images, place: Path, number: int, judge: Judge) -> Folder:
+def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge) -> Folder:
     assert isinstance(parent, ModelFolder)  # nothing but the last method exports
+    images = judge.images
     name = step_name(number, method)
     final, work = place / name, place / f".{name}.work"
     settings = _settings(parent, method, images)
@@ -188,10 +256,10 @@ def _step(parent: Folder, method: Method, images: Images, place: Path, number: i
 
 def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, Any]:
     """What a step is done with: another result for any other value."""
-    fields: dict[str, Any] = asdict(cast(Any, method))
+    own: dict[str, Any] = asdict(cast(Any, method))
     sources = method.sources() if isinstance(method, ReadsMore) else {}
     made_of = {"parent": parent.spec.fingerprint, "images": images.fingerprint, **sources}
-    return json.loads(json.dumps({**made_of, "method": fields}))
+    return json.loads(json.dumps({**made_of, "method": own}))
 
 
 def _finish(

@@ -4,6 +4,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 PACKAGES = ("sightline", "torch", "onnxruntime", "openvino")
 """Whose versions change what is fast."""
@@ -34,3 +35,8 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> dict[str, Any]:
+    """What results keep of it."""
+    return {"processor": processor(), "cores": cores(), "system": platform.platform(), **versions()}

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, svg
+from sightline.reports.front import unbeaten
 from sightline.reports.html import page_template, write_page
 from sightline.reports.study import points
 
@@ -103,10 +104,7 @@ def _chart(contest: dict[str, Any], result: dict[str, Any], name: str) -> Markup
     if len(rows) < 2:
         return None
     unit = 1e6 if result["cost"] == "macs" else 1e-3
-    front: Rows = []
-    for row in sorted(rows, key=lambda row: (row["candidate"]["cost"], -row["mean"])):
-        if not front or row["mean"] > front[-1]["mean"]:
-            front.append(row)
+    front = unbeaten(rows, lambda row: row["candidate"]["cost"], lambda row: row["mean"])
     numbers = {row["name"]: number for number, row in enumerate(_rows(contest, result), 1)}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.4), layout="constrained")
