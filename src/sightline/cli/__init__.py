@@ -25,6 +25,7 @@ from sightline.cli import (
     train,
     tune,
 )
+from sightline.cli.repeated import repeated
 from sightline.deps import explained
 from sightline.errors import SightlineError
 
@@ -62,7 +63,7 @@ def main() -> None:
     _print_unencodable_names()
     _quiet_pillow()
     try:
-        app()
+        app(repeated(sys.argv[1:]))
     except SightlineError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

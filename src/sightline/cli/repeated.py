@@ -1,0 +1,34 @@
+"""Options that take a setting take several: `--search optim.lr=log:1e-4..1 batch_size=16,32`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+OPTIONS = ("--set", "--search", "--vary")
+
+_SETTING = re.compile(r"[a-z_][a-z0-9_.]*=")
+
+
+def repeated(words: Sequence[str]) -> list[str]:
+    """The command line with the option before each of its settings, as the parser wants it.
+
+    A path that exists is no setting, whatever its name.
+    """
+    return list(_repeated(words))
+
+
+def _repeated(words: Sequence[str]) -> Iterator[str]:
+    option, given = None, False  # the option whose settings may follow, and whether it has one yet
+    for place, word in enumerate(words):
+        if word == "--":
+            yield from words[place:]
+            return
+        if word in OPTIONS:
+            option, given = word, False
+        elif not given:
+            given = True
+        elif option is not None and _SETTING.match(word) and not Path(word).exists():
+            yield option
+        else:
+            option = None
+        yield word
