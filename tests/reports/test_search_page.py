@@ -56,7 +56,7 @@ def test_the_best_trials_come_first_and_a_failure_tells_its_reason() -> None:
     rows = [page.index(f'<th scope="row" class="number">{number}</th>') for number in (1, 0, 2, 3)]
     assert rows == sorted(rows)
     assert "no &lt;memory&gt;" in page
-    assert page.count("<figure>") == 3
+    assert page.count("<figure") == 3
 
 
 def test_a_best_that_was_not_trained_anew_is_said_to_be_partly_luck() -> None:
@@ -80,13 +80,13 @@ def test_fresh_seeds_say_how_sure_it_is(verdict: str, words: str) -> None:
 def test_a_search_without_a_finished_trial_has_no_charts() -> None:
     page = render_search(result([TRIALS[3]], importance={}))
     assert "No trial finished" in page
-    assert "<figure>" not in page
+    assert "<figure" not in page
 
 
 def test_a_single_setting_needs_no_parallel_lines() -> None:
     rows = [trial(0, 0.5, settings=["optim.lr=0.1"]), trial(1, 0.6, settings=["optim.lr=0.2"])]
     page = render_search(result(rows, space=SPACE[:1], importance={}))
-    assert page.count("<figure>") == 1
+    assert page.count("<figure") == 1
 
 
 def test_the_page_is_written_beside_its_figures(tmp_path: Path) -> None:
