@@ -12,6 +12,7 @@ from sightline.cli.repeated import repeated
     ("given", "meant"),
     [
         ("tune d --search a=1..2 b.c=x,y --trials 4", "tune d --search a=1..2 --search b.c=x,y --trials 4"),
+        ("tune d --search=a=1..2 b=3,4", "tune d --search=a=1..2 --search b=3,4"),
         ("tune --set epochs=2 lr=1 photos", "tune --set epochs=2 --set lr=1 photos"),
         ("tune --set epochs=2 photos lr=1", "tune --set epochs=2 photos lr=1"),
         ("study d --vary act=relu,gelu --set a=1 b=2", "study d --vary act=relu,gelu --set a=1 --set b=2"),

@@ -23,8 +23,9 @@ def _repeated(words: Sequence[str]) -> Iterator[str]:
         if word == "--":
             yield from words[place:]
             return
-        if word in OPTIONS:
-            option, given = word, False
+        name, equals, _ = word.partition("=")
+        if name in OPTIONS:
+            option, given = name, bool(equals)
         elif not given:
             given = True
         elif option is not None and _SETTING.match(word) and not Path(word).exists():
