@@ -14,7 +14,10 @@ def augment(
     data: Annotated[str, typer.Argument(help="A folder of class folders, an archive, a CSV, or a set's name.")],
     recipe: Annotated[str, typer.Option(help="A recipe's name or file.")] = DEFAULT,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, such as augment=[flip,mixup]; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE...", help="A setting, such as augment=[flip,mixup]; several may follow."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("augmented.png"),
     images: Annotated[int, typer.Option(help="Images shown, a row each.", min=1, max=100)] = 8,

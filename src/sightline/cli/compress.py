@@ -88,7 +88,8 @@ def compress(
         ),
     ] = 0,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting of the training, such as optim.lr=0.01.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE...", help="A setting of the training, such as optim.lr=0.01."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder for the steps' folders; MODEL-compressed if left out.")

@@ -12,7 +12,10 @@ app = typer.Typer(help="Find a learning rate or a batch size by trial.", no_args
 
 Data = Annotated[str, typer.Argument(help="A folder of class folders, an archive, a CSV, or a set's name.")]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A recipe's name or file.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="A setting, such as batch_size=32; may be repeated.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE...", help="A setting, such as batch_size=32; several may follow."),
+]
 
 
 @app.command()

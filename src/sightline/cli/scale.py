@@ -23,7 +23,10 @@ def scale(
     engine: Annotated[str, typer.Option(help="Latency is measured with this engine: torch, onnx, openvino.")] = "torch",
     recipe: Annotated[str, typer.Option(help="What is held: a recipe's name or file.")] = DEFAULT,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting that is held, such as epochs=5; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE...", help="A setting that is held, such as epochs=5; several may follow."
+        ),
     ] = None,
     repeats: Annotated[int, typer.Option(help="Runs of each network in the search.")] = 1,
     confirm: Annotated[int, typer.Option(help="Runs of the best and its rivals, with fresh seeds; 0 for none.")] = 3,

@@ -20,7 +20,8 @@ def study(
     ] = None,
     name: Annotated[str, typer.Option("--study", help="A shipped study's name; --list shows them.")] = "",
     vary: Annotated[
-        list[str] | None, typer.Option(help="One factor: activation=relu,gelu. Twice: the two are crossed.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUES...", help="One factor: activation=relu,gelu. Two: they are crossed."),
     ] = None,
     arms: Annotated[
         list[str] | None,
@@ -28,7 +29,10 @@ def study(
     ] = None,
     recipe: Annotated[str, typer.Option(help="What is held: a recipe's name or file.", show_default=DEFAULT)] = "",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting that is held, such as epochs=5; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE...", help="A setting that is held, such as epochs=5; several may follow."
+        ),
     ] = None,
     repeats: Annotated[
         int | None, typer.Option(help="Runs of each arm, each with its own seed.", show_default="3")

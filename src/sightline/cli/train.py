@@ -14,7 +14,8 @@ def train(
     data: Annotated[str, typer.Argument(help="A folder of class folders, an archive, a CSV, or a set's name.")],
     recipe: Annotated[str, typer.Option(help="A recipe's name or file.", show_default=DEFAULT)] = "",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, such as optim.lr=3e-4; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE...", help="A setting, such as optim.lr=3e-4; several may follow."),
     ] = None,
     origin: Annotated[
         Path | None, typer.Option("--from", help="Go on from a model folder: its recipe and its weights.")

@@ -21,13 +21,17 @@ def tune(
         list[str] | None,
         typer.Option(
             "--search",
-            help="Settings to search: optim.lr=log:1e-4..1 model.drop_path=0..0.3 model.activation=relu,silu; may be "
-            "repeated. Left out, a few that most often matter, around the recipe's own values.",
+            metavar="NAME=VALUES...",
+            help="Settings to search: optim.lr=log:1e-4..1 model.drop_path=0..0.3 model.activation=relu,silu. Left "
+            "out, a few that most often matter, around the recipe's own values.",
         ),
     ] = None,
     recipe: Annotated[str, typer.Option(help="What is held: a recipe's name or file.")] = DEFAULT,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting that is held, such as epochs=5; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE...", help="A setting that is held, such as epochs=5; several may follow."
+        ),
     ] = None,
     trials: Annotated[int, typer.Option(help="Trials in all, those of earlier calls counted.")] = 20,
     hours: Annotated[float | None, typer.Option(help="Begin no trial after so many hours.")] = None,
