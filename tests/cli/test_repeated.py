@@ -28,6 +28,11 @@ def test_each_setting_gets_its_option(given: str, meant: str) -> None:
     assert repeated(given.split()) == meant.split()
 
 
+def test_a_setting_longer_than_a_files_name_is_a_setting() -> None:
+    long = "model.name=" + ",".join(["resnet18"] * 40)
+    assert repeated(["tune", "d", "--search", "a=1..2", long])[-2:] == ["--search", long]
+
+
 def test_a_folder_is_no_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x=1").mkdir()

@@ -48,6 +48,8 @@ HELD = {
     "command": "sightline compress photos",
     "created": "2026-11-23T12:00:00+00:00",
     "machine": {"processor": "a processor", "cores": 2},
+    "fingerprint": "f",
+    "seen": 0,
     "float_layers": {},
     "left_out": [],
 }
@@ -68,7 +70,7 @@ def test_the_front_holds_what_nothing_beats_in_both() -> None:
 
 def test_a_chain_is_told_by_its_end() -> None:
     [told] = sentences([FIRST, CUT, SMALL], "chain")
-    assert told.startswith("2-quantize: 89.0% instead of 90.0% of the test images, -1.0 points (")
+    assert told.startswith("2-quantize: 89.0% instead of 90.0% of the test images right, -1.0 points (")
     assert "which chance may have made; 8.0 times smaller; 8.0 times as fast as the model was in PyTorch" in told
     assert told.endswith("4.0 times as fast as in openvino's float32.")
     [worse] = sentences([FIRST, CUT], "chain")
@@ -78,7 +80,7 @@ def test_a_chain_is_told_by_its_end() -> None:
 def test_a_sweep_names_those_on_the_front_and_tells_of_every_way() -> None:
     rows = [FIRST, replace(CUT, name="macs=0.5"), row("macs=0.4", 80, 40_000_000, 5e-3), row("macs=0.1", 50, 1, None)]
     front, *ways = sentences(rows, "sweep")
-    assert front.endswith("of: macs=0.5, as it was.")
+    assert front.endswith("in as little time as: macs=0.5, as it was.")
     assert [said.partition(":")[0] for said in ways] == ["macs=0.5", "macs=0.4", "macs=0.1"]
     assert "as fast" not in ways[2]
 
@@ -99,6 +101,24 @@ def test_what_has_no_time_says_why_and_layers_in_float32_are_named() -> None:
     page = render_compression(result | {"float_layers": {"2-quantize": ["conv1", "fc"]}})
     assert "2-quantize: no &lt;engine&gt;" in page
     assert "computes 2 layers in float32: <code>conv1, fc</code>" in page
+
+
+def test_the_page_says_what_the_figures_are_of_and_what_flatters_them() -> None:
+    page = render_compression(chain(FIRST, CUT))
+    assert "All labels right" not in page
+    assert "Flattered" not in page
+    assert "flatters the choice" not in page
+    several = [replace(each, several_labels=True) for each in (FIRST, CUT)]
+    page = render_compression(chain(*several) | {"seen": 3, "kind": "sweep", "settings": {}})
+    assert '<th scope="col" class="number">All labels right</th>' in page
+    assert "82.0% instead of 90.0% of the test images right with all their labels" in page
+    assert "3 of the test images bear names" in page
+    assert "flatters the choice" in page
+
+
+def test_no_difference_is_not_told_as_one() -> None:
+    [told] = sentences([FIRST, replace(CUT, accuracy=FIRST.accuracy, paired=row("same", 90, 1, 1).paired)], "chain")
+    assert "points" not in told
 
 
 def test_without_a_table_there_is_no_page(tmp_path: Path) -> None:

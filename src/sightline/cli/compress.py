@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sightline.compressing.judging import Row
 
-_COLUMNS = ("accuracy", "change", "on disk", "parameters", "MACs", "one image", "times as fast")
+_COLUMNS = ("change", "on disk", "parameters", "MACs", "one image", "times as fast")
 
 
 def compress(
@@ -97,7 +97,7 @@ def compress(
     device: Annotated[str, typer.Option(help="Where accuracy is measured: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Make a model smaller, and show what each step cost: the same command goes on where one was interrupted."""
-    from sightline.compression import Method
+    from sightline.compression import Method, place_of
     from sightline.compression import compress as run
     from sightline.compression import sweep as run_sweep
     from sightline.compression.distill import Distill
@@ -180,10 +180,9 @@ def compress(
                 settings=others if quantize_epochs else (),
             )
         )
-    own = model.resolve()
-    place = out or own.with_name(f"{own.name}-{'sweep' if sweep else 'compressed'}")
+    place = place_of(model, out, sweep=bool(sweep))
     if sweep:
-        ways = {f"{target}={cut.share:g}": [cut, *methods] for cut in cuts}
+        ways = {f"{target}={cut.share}": [cut, *methods] for cut in cuts}
         rows = run_sweep(model, ways, data=data, out=place, device=device)
     else:
         rows = run(model, [*cuts, *methods], data=data, out=place, device=device)
@@ -255,12 +254,13 @@ def _targets(prune: str, sweep: str) -> tuple[str, list[float]]:
 
 
 def _print(rows: "Sequence[Row]") -> None:
-    table = [("", *_COLUMNS), *(_cells(row, rows[0]) for row in rows)]
+    several = rows[0].several_labels
+    table = [("", "all labels right" if several else "accuracy", *_COLUMNS), *(_cells(row, rows[0]) for row in rows)]
     widths = [max(len(cells[place]) for cells in table) for place in range(len(table[0]))]
     for first, *cells in table:
         aligned = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
         print("  ".join((first.ljust(widths[0]), *aligned)).rstrip())
-    print(f"Accuracy on {rows[0].num_images:,} test images; the change is against the first row, on the same images.")
+    print(f"Measured on {rows[0].num_images:,} test images; the change is against the first row, on the same images.")
     print("Times are medians for one image on this machine, side by side.")
     for row in rows:
         if row.seconds and row.same_engine_seconds:

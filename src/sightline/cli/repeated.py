@@ -1,8 +1,8 @@
 """Options that take a setting take several: `--search optim.lr=log:1e-4..1 batch_size=16,32`."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 OPTIONS = ("--set", "--search", "--vary")
 
@@ -28,8 +28,12 @@ def _repeated(words: Sequence[str]) -> Iterator[str]:
             option, given = name, bool(equals)
         elif not given:
             given = True
-        elif option is not None and _SETTING.match(word) and not Path(word).exists():
+        elif option is not None and _SETTING.match(word) and not _exists(word):
             yield option
         else:
             option = None
         yield word
+
+
+def _exists(word: str) -> bool:
+    return os.path.exists(word)  # noqa: PTH110 - pathlib's raises where a name is too long for a file's

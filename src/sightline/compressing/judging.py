@@ -53,6 +53,8 @@ class Row:
     """The first model's, in float32 by this row's engine; None where that is torch, or could not be measured."""
     reason: str | None = None
     """Why not."""
+    several_labels: bool = False
+    """Whether an image may have several labels, of which all must be right."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Judge:
             macs=judged.macs,
             engine=folder.artefact.format if isinstance(folder, ExportedFolder) else "torch",
             precision=folder.artefact.precision if isinstance(folder, ExportedFolder) else "float32",
+            several_labels=folder.spec.thresholds is not None,
         )
         self._rows.append(row)
         return judged.figures
@@ -115,14 +118,13 @@ class Judge:
         return asdict(self._rows[-1])
 
     def rows(self) -> list[Row]:
-        """Every model's row, with its time: all side by side, in turns."""
-        jobs = {(number, False): _job(row) for number, row in enumerate(self._rows)}
-        for number, row in enumerate(self._rows):
-            if row.engine != "torch":
-                jobs[number, True] = replace(_job(self._rows[0]), engine=row.engine)
-        reasons: dict[tuple[int, bool], str] = {}
+        """Every model's row, with its time: all side by side, in turns, and the first by every other's engine."""
+        jobs: dict[int | str, Job] = {number: _job(row) for number, row in enumerate(self._rows)}
+        first = _job(self._rows[0])
+        jobs |= {row.engine: replace(first, engine=row.engine) for row in self._rows if row.engine != "torch"}
+        reasons: dict[int | str, str] = {}
         with ExitStack() as stack:
-            workers: dict[tuple[int, bool], Worker] = {}
+            workers: dict[int | str, Worker] = {}
             for key, job in jobs.items():
                 worker = stack.enter_context(Worker(job))
                 try:
@@ -130,7 +132,7 @@ class Judge:
                     workers[key] = worker
                 except SightlineError as error:
                     reasons[key] = str(error)
-            measured: dict[tuple[int, bool], Rounds] = {}
+            measured: dict[int | str, Rounds] = {}
             for found in in_turns(workers, rounds=ROUNDS, seconds=TURN_SECONDS):
                 measured = found
         reasons |= {key: rounds.failure for key, rounds in measured.items() if rounds.failure is not None}
@@ -138,9 +140,9 @@ class Judge:
         return [
             replace(
                 row,
-                seconds=seconds.get((number, False)),
-                same_engine_seconds=seconds.get((number, True)),
-                reason=reasons.get((number, False)),
+                seconds=seconds.get(number),
+                same_engine_seconds=seconds.get(row.engine),
+                reason=reasons.get(number),
             )
             for number, row in enumerate(self._rows)
         ]

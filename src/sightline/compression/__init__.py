@@ -25,6 +25,8 @@ from sightline.compressing.judging import Judge, Row
 from sightline.data.outside import check_outside
 from sightline.engines import Folder
 from sightline.errors import ModelError, SightlineError, unknown_name
+from sightline.evaluation import tell_of_seen_images
+from sightline.evaluation.seen import num_seen
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
 from sightline.measuring.machine import machine
@@ -85,16 +87,16 @@ def compress(
     something else; DataError when images are missing or have changed. What is whole by then stays.
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
-    place = _place(folder, out, "compressed")
+    place = place_of(folder.path, out)
     _check_methods(methods)
     if data is not None:
         check_outside(place, data)
     _check_free(place, methods)
-    judge = Judge(find_images(folder, data), device)
+    judge = Judge(_images(folder, data), device)
     _chain(folder, methods, place, judge)
     rows = judge.rows()
     ways = {step_name(number, method): [method] for number, method in enumerate(methods, 1)}
-    _write(place, "chain", folder, judge.images, rows, ways, [])
+    _write(place, "chain", folder, judge.images, rows, ways, {})
     return rows
 
 
@@ -112,28 +114,31 @@ def sweep(
     way whose target can't be reached is named and left out. Raises like `compress`, and ModelError when none is left.
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
-    place = _place(folder, out, "sweep")
+    place = place_of(folder.path, out, sweep=True)
     for methods in ways.values():
         _check_methods(methods)
     if data is not None:
         check_outside(place, data)
     _check_ours(place, set(ways))
-    judge = Judge(find_images(folder, data), device)
-    made_before, last = place.exists(), list(ways)[-1]
+    judge = Judge(_images(folder, data), device)
+    judge.begin(folder)
+    made_before = place.exists()
     found: dict[str, Folder] = {}
-    left_out: list[str] = []
-    for name, methods in ways.items():
-        log.info(f"--- {name}")
-        try:
-            _check_free(place / name, methods)
-            found[name] = _chain(folder, methods, place / name, judge)
-        except ModelError as error:
-            if name == last and not found:
-                if not made_before and place.exists() and not any(place.iterdir()):
-                    place.rmdir()
-                raise
-            log.warning(f"{name} is left out: {error}")
-            left_out.append(f"{name}: {error}")
+    left_out: dict[str, ModelError] = {}
+    try:
+        for name, methods in ways.items():
+            log.info(f"--- {name}")
+            try:
+                _check_free(place / name, methods)
+                found[name] = _chain(folder, methods, place / name, judge)
+            except ModelError as error:
+                left_out[name] = error
+                if len(left_out) == len(ways):
+                    raise
+                log.warning(f"{name} is left out: {error}")
+    finally:
+        if not made_before and place.exists() and not any(place.iterdir()):
+            place.rmdir()
     judge.begin(folder)
     for name, way in found.items():
         judge.add(name, way)
@@ -142,12 +147,24 @@ def sweep(
     return rows
 
 
+def _images(folder: ModelFolder, data: str | Path | None) -> Images:
+    """What to tune, calibrate and judge on; named images may be some that the model was trained on."""
+    images = find_images(folder, data)
+    if data is not None:
+        tell_of_seen_images(folder, _test_paths(images))
+    return images
+
+
+def _test_paths(images: Images) -> list[str]:
+    return [images.table.paths[place] for place in images.places("test").tolist()]
+
+
 def _chain(folder: ModelFolder, methods: Sequence[Method], place: Path, judge: Judge) -> Folder:
     """Every step that isn't there yet, and the last one's folder; each adds its row."""
+    judge.begin(folder)
     made_before = place.exists()
     now: Folder = folder
     with claimed(place):
-        judge.begin(folder)
         for number, method in enumerate(methods, 1):
             try:
                 now = _step(now, method, place, number, judge)
@@ -164,26 +181,29 @@ def _write(
     images: Images,
     rows: Sequence[Row],
     ways: Mapping[str, Sequence[Method]],
-    left_out: Sequence[str],
+    left_out: Mapping[str, ModelError],
 ) -> None:
-    """The table as it stands in `compress.json`."""
+    """The table as it stands in `compress.json`; the page of an earlier one goes."""
     exported = [(row.name, open_folder(row.path)) for row in rows]
     result = {
         "kind": kind,
         "model": folder.path.resolve().name,
+        "fingerprint": folder.spec.fingerprint,
         "data": images.location,
+        "seen": num_seen(folder.path, _test_paths(images)),
         "command": command_line(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "rows": [asdict(row) for row in rows],
+        "rows": [asdict(replace(row, path=str(Path(row.path).resolve()))) for row in rows],
         "settings": {name: [_chosen(method) for method in methods] for name, methods in ways.items()},
         "float_layers": {
             name: each.artefact.details["float_layers"]
             for name, each in exported
             if isinstance(each, ExportedFolder) and each.artefact.details.get("float_layers")
         },
-        "left_out": list(left_out),
+        "left_out": [f"{name}: {error}" for name, error in left_out.items()],
     }
+    (place / PAGE).unlink(missing_ok=True)
     write_json(place / RESULT, result)
 
 
@@ -196,9 +216,10 @@ def _chosen(method: Method) -> dict[str, Any]:
     }
 
 
-def _place(folder: ModelFolder, out: str | Path | None, kind: str) -> Path:
-    own = folder.path.resolve()
-    return Path(out) if out is not None else own.with_name(f"{own.name}-{kind}")
+def place_of(model: Path, out: str | Path | None, *, sweep: bool = False) -> Path:
+    """The folder that is written: `out`, or one beside the model's."""
+    own = model.resolve()
+    return Path(out) if out is not None else own.with_name(f"{own.name}-{'sweep' if sweep else 'compressed'}")
 
 
 def step_name(number: int, method: Method) -> str:
@@ -225,10 +246,19 @@ def _check_free(place: Path, methods: Sequence[Method]) -> None:
 def _check_ours(place: Path, mine: set[str]) -> None:
     if not place.exists():
         return
-    if place.is_dir() and any((place / name).exists() for name in mine):
+    if _is_table(place / RESULT):
         mine = mine | {RESULT, PAGE}
     if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
         raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
+
+
+def _is_table(file: Path) -> bool:
+    """Whether `_write` has written it."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"kind", "rows", "left_out"} <= found.keys()
 
 
 def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge) -> Folder:

@@ -58,11 +58,12 @@ def evaluate(
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     table, indices = images_of(folder, data, split)
-    _tell_of_seen_images(folder, [table.paths[index] for index in indices])
+    tell_of_seen_images(folder, [table.paths[index] for index in indices])
     return evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)[0]
 
 
-def _tell_of_seen_images(folder: "Folder", paths: list[str]) -> None:
+def tell_of_seen_images(folder: "Folder", paths: list[str]) -> None:
+    """Warn of images, named relative to their data, that the model was trained on."""
     from sightline.evaluation.seen import num_seen
 
     home = folder.path

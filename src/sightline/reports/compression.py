@@ -37,6 +37,7 @@ def render_compression(result: dict[str, Any]) -> str:
     return page_template("compression.html.j2").render(
         result=result,
         title=f"{result['model']}, compressed",
+        measure=_measure(rows[0]),
         rows=[_cells(row, rows[0]) for row in rows],
         charts=[chart for chart in charts if chart is not None],
         sentences=sentences(rows, result["kind"]),
@@ -52,7 +53,10 @@ def sentences(rows: Sequence[Row], kind: str) -> list[str]:
         return [_gains(others[-1], first)]
     front = _front([row for row in rows if row.seconds is not None], lambda row: row.seconds or 0.0)
     named = ", ".join(row.name for row in front) or "none was timed"
-    return [f"No other is ahead in both accuracy and time of: {named}.", *(_gains(row, first) for row in others)]
+    return [
+        f"No other reaches the same accuracy in as little time as: {named}.",
+        *(_gains(row, first) for row in others),
+    ]
 
 
 def _front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:
@@ -60,8 +64,9 @@ def _front(rows: Sequence[Row], cost: Callable[[Row], float]) -> list[Row]:
 
 
 def _gains(row: Row, first: Row) -> str:
-    said = f"{row.name}: {row.accuracy.percent} instead of {first.accuracy.percent} of the test images"
-    if row.paired is not None:
+    what = " with all their labels" if row.several_labels else ""
+    said = f"{row.name}: {row.accuracy.percent} instead of {first.accuracy.percent} of the test images right{what}"
+    if row.paired is not None and row.paired.difference:
         told = "" if row.paired.p_value < 0.05 else ", which chance may have made"
         said += f", {row.paired}{told}"
     said += f"; {first.size / row.size:.1f} times smaller"
@@ -70,6 +75,11 @@ def _gains(row: Row, first: Row) -> str:
     if row.seconds and row.same_engine_seconds:
         said += f", {row.same_engine_seconds / row.seconds:.1f} times as fast as in {row.engine}'s float32"
     return f"{said}."
+
+
+def _measure(row: Row) -> str:
+    """What the rows are judged by."""
+    return "All labels right" if row.several_labels else "Accuracy"
 
 
 def _cells(row: Row, first: Row) -> dict[str, Any]:
@@ -97,7 +107,7 @@ def _points(paired: PairedTest) -> str:
 def _words(step: dict[str, Any]) -> str:
     """A method with its settings."""
     values = (
-        (name, " ".join(map(str, value)) if isinstance(value, list) else value)
+        (name, (":" if name == "pattern" else " ").join(map(str, value)) if isinstance(value, list) else value)
         for name, value in step["settings"].items()
     )
     return " ".join([step["method"], *(f"{name}={value}" for name, value in values)])
@@ -133,7 +143,7 @@ def _chart(rows: Sequence[Row], cost: Callable[[Row], float], label: str, name: 
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel(label)
-        axes.set_ylabel("Test accuracy")
+        axes.set_ylabel(f"{_measure(rows[0])}, test images")
         words = "; ".join(f"{shorten(row.name, 40)} {row.accuracy.percent}" for row in rows)
         return svg(
             figure, f"front-{name}", f"Test accuracy against {label.lower()}: {words}. The table has the figures."
