@@ -9,7 +9,7 @@ OOPSLA 2014, section 5.1), computed in NumPy's wrapping 64-bit integers: the sam
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -42,7 +42,16 @@ def permutation(count: int, seed: int, *parts: int | str) -> np.ndarray[tuple[in
 
 def seed_torch(seed: int, *parts: int | str) -> None:
     """Seed torch's global generators for one step, for what draws inside a network (dropout)."""
-    torch.manual_seed(key(seed, *parts) >> 1)  # torch takes 63 bits
+    number = key(seed, *parts) >> 1  # torch takes 63 bits
+    if _has_accelerator():
+        torch.manual_seed(number)
+    else:  # that function writes down the stack for each kind of accelerator that may come, a millisecond a step
+        torch.default_generator.manual_seed(number)
+
+
+@cache
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 @dataclass(frozen=True, slots=True)

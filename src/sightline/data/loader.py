@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -104,9 +105,15 @@ class Batches:
         images = self.pixels.batch(indices)
         targets = torch.from_numpy(self.targets[indices])
         rows = targets if targets.ndim == 2 else _one_hot(targets, self.num_classes)
-        if torch.cuda.is_available():
+        if _has_cuda():
             images = images.pin_memory()  # so that copying to the device doesn't wait
         return Batch(images, rows.float(), torch.from_numpy(samples))
+
+
+@cache
+def _has_cuda() -> bool:
+    """Once: torch opens the driver's library each time it is asked, which takes longer than cropping small images."""
+    return torch.cuda.is_available()
 
 
 def _one_hot(targets: Tensor, num_classes: int) -> Tensor:

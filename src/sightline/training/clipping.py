@@ -11,6 +11,8 @@ SMALLEST = 1e-3
 
 def clip_gradients(model: nn.Module, config: OptimConfig) -> None:
     """Shorten the gradients in place as the recipe says; they must be whole (accumulated) and unscaled."""
+    if config.clip_norm is None and config.clip_value is None and config.clip_adaptive is None:
+        return
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
     if config.clip_norm is not None:
         nn.utils.clip_grad_norm_(parameters, config.clip_norm)
