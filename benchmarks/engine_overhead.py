@@ -3,9 +3,10 @@
 `python benchmarks/engine_overhead.py` takes turns, ROUNDS times, with a network so small that its own milliseconds,
 which differ from turn to turn on a busy machine, can't hide what is looked for: a third of ResNet-20, half as wide, on
 4 images of 8 pixels. It keeps the seconds of the processor per step in results/engine_overhead.json, and says how much
-of a step of 20 milliseconds the difference would be. The bare loop augments and normalises too: what is left is
-Lightning's, the journal's, the checkpoint's and the progress bar's. A run's start and its end (one validation, one
-checkpoint) are cut off by taking the difference of a long run and one of one epoch.
+of a step of 20 milliseconds the difference would be. The bare loop augments and normalises, too, batches that it has
+read before: what is left is the reading, Lightning's, the journal's, the checkpoint's and the progress bar's. A run's
+start and its end (one validation, one checkpoint) are cut off by taking the difference of a long run and one of one
+epoch.
 """
 
 import json

@@ -49,6 +49,10 @@ class Images:
             raise DataError(f"{self.location!r} has no {split} images, which compression is judged on.")
         return places
 
+    def test_paths(self) -> list[str]:
+        """Of the test images, relative to their data. Raises DataError where there are none."""
+        return [self.table.paths[place] for place in self.places("test").tolist()]
+
 
 def find_images(folder: ModelFolder, data: str | Path | None) -> Images:
     """The model's own images as it was trained on them, or those of `data`, split by the model's recipe.

@@ -22,22 +22,19 @@ from sightline import catalog
 from sightline.command_line import command_line
 from sightline.compressing.images import Images, find_images
 from sightline.compressing.judging import Judge, Row
+from sightline.compressing.table import PAGE, RESULT, is_table, name_of, write_table
 from sightline.data.outside import check_outside
 from sightline.engines import Folder
 from sightline.errors import ModelError, SightlineError, unknown_name
 from sightline.evaluation import tell_of_seen_images
-from sightline.evaluation.seen import num_seen
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
-from sightline.measuring.machine import machine
 from sightline.model_folder import ModelFolder
 
 log = logging.getLogger("sightline")
 
 DESCRIPTION = "compression.json"
 """In each step's folder: its settings, and its row of the table."""
-RESULT, PAGE = "compress.json", "compress.html"
-"""Beside the steps' folders, or those of a sweep's ways: the table, and its page."""
 
 
 @runtime_checkable
@@ -96,7 +93,7 @@ def compress(
     _chain(folder, methods, place, judge)
     rows = judge.rows()
     ways = {step_name(number, method): [method] for number, method in enumerate(methods, 1)}
-    _write(place, "chain", folder, judge.images, rows, ways, {})
+    write_table(place, "chain", folder, judge.images, rows, ways, {})
     return rows
 
 
@@ -143,7 +140,7 @@ def sweep(
     for name, way in found.items():
         judge.add(name, way)
     rows = judge.rows()
-    _write(place, "sweep", folder, judge.images, rows, ways, left_out)
+    write_table(place, "sweep", folder, judge.images, rows, ways, left_out)
     return rows
 
 
@@ -151,12 +148,8 @@ def _images(folder: ModelFolder, data: str | Path | None) -> Images:
     """What to tune, calibrate and judge on; named images may be some that the model was trained on."""
     images = find_images(folder, data)
     if data is not None:
-        tell_of_seen_images(folder, _test_paths(images))
+        tell_of_seen_images(folder, images.test_paths())
     return images
-
-
-def _test_paths(images: Images) -> list[str]:
-    return [images.table.paths[place] for place in images.places("test").tolist()]
 
 
 def _chain(folder: ModelFolder, methods: Sequence[Method], place: Path, judge: Judge) -> Folder:
@@ -174,48 +167,6 @@ def _chain(folder: ModelFolder, methods: Sequence[Method], place: Path, judge: J
     return now
 
 
-def _write(
-    place: Path,
-    kind: str,
-    folder: ModelFolder,
-    images: Images,
-    rows: Sequence[Row],
-    ways: Mapping[str, Sequence[Method]],
-    left_out: Mapping[str, ModelError],
-) -> None:
-    """The table as it stands in `compress.json`; the page of an earlier one goes."""
-    exported = [(row.name, open_folder(row.path)) for row in rows]
-    result = {
-        "kind": kind,
-        "model": folder.path.resolve().name,
-        "fingerprint": folder.spec.fingerprint,
-        "data": images.location,
-        "seen": num_seen(folder.path, _test_paths(images)),
-        "command": command_line(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
-        "rows": [asdict(replace(row, path=str(Path(row.path).resolve()))) for row in rows],
-        "settings": {name: [_chosen(method) for method in methods] for name, methods in ways.items()},
-        "float_layers": {
-            name: each.artefact.details["float_layers"]
-            for name, each in exported
-            if isinstance(each, ExportedFolder) and each.artefact.details.get("float_layers")
-        },
-        "left_out": [f"{name}: {error}" for name, error in left_out.items()],
-    }
-    (place / PAGE).unlink(missing_ok=True)
-    write_json(place / RESULT, result)
-
-
-def _chosen(method: Method) -> dict[str, Any]:
-    """A method's name, and the settings that have a value."""
-    own: dict[str, Any] = asdict(cast(Any, method))
-    return {
-        "method": _name(method),
-        "settings": {name: value for name, value in own.items() if value not in (None, ())},
-    }
-
-
 def place_of(model: Path, out: str | Path | None, *, sweep: bool = False) -> Path:
     """The folder that is written: `out`, or one beside the model's."""
     own = model.resolve()
@@ -224,17 +175,13 @@ def place_of(model: Path, out: str | Path | None, *, sweep: bool = False) -> Pat
 
 def step_name(number: int, method: Method) -> str:
     """Of a step's folder: "1-prune"."""
-    return f"{number}-{_name(method)}"
-
-
-def _name(method: Method) -> str:
-    return type(method).__module__.rpartition(".")[2]
+    return f"{number}-{name_of(method)}"
 
 
 def _check_methods(methods: Sequence[Method]) -> None:
     if not methods:
         raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
-    if any(_name(method) == "quantize" for method in methods[:-1]):
+    if any(name_of(method) == "quantize" for method in methods[:-1]):
         raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
 
 
@@ -246,19 +193,10 @@ def _check_free(place: Path, methods: Sequence[Method]) -> None:
 def _check_ours(place: Path, mine: set[str]) -> None:
     if not place.exists():
         return
-    if _is_table(place / RESULT):
+    if is_table(place / RESULT):
         mine = mine | {RESULT, PAGE}
     if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
         raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
-
-
-def _is_table(file: Path) -> bool:
-    """Whether `_write` has written it."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"kind", "rows", "left_out"} <= found.keys()
 
 
 def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge) -> Folder:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sightline.compressing.judging import Row
-from sightline.compression import RESULT
+from sightline.compressing.table import RESULT
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.paired import PairedTest
 from sightline.evaluation.text import shorten
@@ -146,5 +146,5 @@ def _chart(rows: Sequence[Row], cost: Callable[[Row], float], label: str, name: 
         axes.set_ylabel(f"{_measure(rows[0])}, test images")
         words = "; ".join(f"{shorten(row.name, 40)} {row.accuracy.percent}" for row in rows)
         return svg(
-            figure, f"front-{name}", f"Test accuracy against {label.lower()}: {words}. The table has the figures."
+            figure, f"front-{name}", f"{_measure(rows[0])} against {label.lower()}: {words}. The table has the figures."
         )
