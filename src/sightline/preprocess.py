@@ -8,7 +8,7 @@ cut off, a third of a photo, is not computed, for which a value here and there i
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from sightline.errors import RecipeError
 if TYPE_CHECKING:  # an exported model is prepared for without torch
     from torch import Tensor
 
+Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
+"""Pillow's antialiased filters of these names."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -29,7 +32,10 @@ LONGEST = 8
 _IN_CACHE = 200_000
 """Pixels that are normalised at a time: few enough for a cache, enough that threads seldom wait for Python."""
 
-_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLE: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Preprocess:
     """Side of the square a network sees, in pixels."""
     resize: int
     """Length of the short side after resizing, in pixels; at least image_size."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """Pillow's antialiased filter of this name."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted from each channel (R, G, B) on the scale 0 to 1."""

@@ -9,15 +9,15 @@ import math
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from sightline import deps, files
 from sightline.errors import ModelError
-from sightline.preprocess import Preprocess
+from sightline.preprocess import Interpolation, Preprocess
 from sightline.progress import track
 
 TRANSFORMS_INPUT = ("googlenet", "inception_v3")
@@ -39,6 +39,8 @@ class Published:
     """The first digits of the file's hash; "" where the publisher gives none."""
     preprocess: Preprocess
     """What images the weights were evaluated on."""
+    unlike: tuple[str, ...] = ()
+    """Sentences on what `preprocess` can't have of that."""
 
     @property
     def path(self) -> Path:
@@ -111,19 +113,37 @@ def _of_timm(name: str, tag: str) -> Published:
         tags = ", ".join(other.partition(".")[2] for other in known)
         raise ModelError(f"timm has no weights {tag!r} for {architecture!r}, but {tags}.")
     settings = timm.models.get_pretrained_cfg(full)
-    size = settings.input_size[-1]
-    preprocess = Preprocess(
-        image_size=size,
-        resize=math.floor(size / settings.crop_pct),
-        interpolation="bilinear" if settings.interpolation == "bilinear" else "bicubic",
-        mean=tuple(settings.mean),
-        std=tuple(settings.std),
-    )
+    preprocess, unlike = timm_preprocess(settings.to_dict())
     source = f"timm:{architecture}.{settings.tag}"
     if settings.url and settings.url.endswith(".pth"):
-        return _published(source, settings.url, preprocess)
+        return replace(_published(source, settings.url, preprocess), unlike=unlike)
     url = f"https://huggingface.co/{settings.hf_hub_id}/resolve/main/model.safetensors"
-    return _published(source, url, preprocess, file_name=f"{architecture}.{settings.tag}.safetensors")
+    file_name = f"{architecture}.{settings.tag}.safetensors"
+    return replace(_published(source, url, preprocess, file_name), unlike=unlike)
+
+
+def timm_preprocess(settings: Mapping[str, Any]) -> tuple[Preprocess, tuple[str, ...]]:
+    """What images weights of timm's expect, by their `pretrained_cfg`; and sentences on what Preprocess hasn't of it.
+
+    Raises KeyError, TypeError, ValueError, ZeroDivisionError or RecipeError for settings that aren't whole.
+    """
+    size, cut = int(settings["input_size"][-1]), settings.get("crop_mode") or "center"
+    filtered = settings["interpolation"]
+    preprocess = Preprocess(
+        image_size=size,
+        resize=math.floor(size / float(settings["crop_pct"])),
+        interpolation="bilinear" if filtered == "bilinear" else "bicubic",
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+    )
+    unlike: list[str] = []
+    if cut != "center":
+        unlike.append(f"The weights were evaluated on whole images (crop_mode {cut!r}); here the centre is cut out.")
+    if filtered not in get_args(Interpolation):
+        unlike.append(
+            f"The weights were evaluated on images resized by {filtered!r}, which can't be had here."
+        )
+    return preprocess, tuple(unlike)
 
 
 def _published(source: str, url: str, preprocess: Preprocess, file_name: str = "") -> Published:

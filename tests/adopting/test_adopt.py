@@ -12,6 +12,7 @@ import torch
 from foreign_network import make_foreign
 from making import make_folder, make_photos
 from safetensors.torch import save_file
+from torch import nn
 
 import sightline
 from sightline.adopting import MEASURED, StatedPreprocess
@@ -65,29 +66,53 @@ def test_weights_become_a_model_folder_that_gives_their_network_s_answers(tmp_pa
     assert str(folder.spec.provenance.parent).startswith("theirs.pth, sha256 ")
 
 
-def test_a_folder_of_timm_s_brings_its_architecture_names_and_preprocessing(tmp_path: Path) -> None:
+def make_timm_folder(place: Path, **settings: object) -> tuple[Path, nn.Module]:
+    """As timm keeps a model, with these settings in its `pretrained_cfg`."""
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=3).eval()
-    hub = tmp_path / "hub"
-    hub.mkdir()
-    save_file(network.state_dict(), hub / "model.safetensors")
-    settings = {
+    place.mkdir()
+    save_file(network.state_dict(), place / "model.safetensors")
+    usual = {
         "input_size": [3, 32, 32],
         "crop_pct": 0.8,
         "interpolation": "bicubic",
         "mean": [0.5] * 3,
         "std": [0.5] * 3,
     }
-    described = {"architecture": "test_resnet", "pretrained_cfg": settings, "label_names": NAMES}
-    (hub / "config.json").write_text(json.dumps(described))
+    described = {"architecture": "test_resnet", "pretrained_cfg": usual | settings, "label_names": NAMES}
+    (place / "config.json").write_text(json.dumps(described))
+    return place, network
+
+
+def test_a_folder_of_timm_s_brings_its_architecture_names_and_preprocessing(tmp_path: Path) -> None:
+    hub, network = make_timm_folder(tmp_path / "hub", crop_mode="center")
     folder = sightline.adopt(hub, out=tmp_path / "ours")
     preprocess = folder.spec.preprocess
     assert (folder.spec.architecture.name, folder.spec.classes) == ("timm/test_resnet", NAMES)
     assert (preprocess.image_size, preprocess.resize, preprocess.interpolation) == (32, 40, "bicubic")
     assert preprocess.mean == (0.5, 0.5, 0.5)
+    assert "evaluated" not in folder.spec.provenance.data["preprocessing"]
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(folder.model()(images), network(images))  # type: ignore[union-attr]
+
+
+def test_what_a_folder_of_timm_s_says_and_preprocess_can_t_have_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub, _ = make_timm_folder(tmp_path / "hub", crop_mode="squash", interpolation="lanczos")
+    with caplog.at_level("INFO", logger="sightline"):
+        folder = sightline.adopt(hub, out=tmp_path / "ours")
+    told = folder.spec.provenance.data["preprocessing"]
+    assert "on whole images (crop_mode 'squash'); here the centre is cut out" in told
+    assert "resized by 'lanczos'" in told
+    assert told in caplog.text
+
+
+def test_a_folder_named_by_a_dot_gives_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub, _ = make_timm_folder(tmp_path / "hub")
+    monkeypatch.chdir(hub)
+    assert sightline.adopt(".").path == Path("runs") / "hub"
 
 
 def test_an_onnx_file_becomes_an_exported_folder_measured_on_the_data(tmp_path: Path, run_cli: Cli) -> None:
@@ -252,6 +277,18 @@ def test_names_that_are_no_names_are_refused(name: str, text: str, sentence: str
 
 def _later_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 99
+
+
+def _fixed_batch(model: onnx.ModelProto) -> None:
+    """A batch of one in the graph, which its signature says nothing of."""
+    shape = onnx.numpy_helper.from_array(np.array([1, len(NAMES)]), "one")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(onnx.helper.make_node("Reshape", ["y", "one"], ["z"]))
+    model.graph.output[0].name = "z"
+
+
+def test_a_network_that_can_t_be_run_is_refused(tmp_path: Path) -> None:
+    _refused(changed_onnx(tmp_path / "theirs.onnx", _fixed_batch), NAMES, "can't be run by ONNX Runtime", tmp_path)
 
 
 def _unknown_operator(model: onnx.ModelProto) -> None:

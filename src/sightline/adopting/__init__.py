@@ -55,7 +55,7 @@ def adopt(
     """
     require_torch("Adopting a model")
     source = Path(source).expanduser()
-    path = Path(out) if out is not None else Path("runs") / (source.name if source.is_dir() else source.stem)
+    path = Path(out) if out is not None else Path("runs") / _name_of(source)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ModelError(f"{str(path)!r} exists already. Name another folder by --out, or remove it.")
     if not source.exists():
@@ -73,6 +73,10 @@ def adopt(
     return open_folder(path)
 
 
+def _name_of(source: Path) -> str:
+    return source.resolve().name if source.is_dir() else source.stem  # "." has no name
+
+
 def _from_weights(
     source: Path, classes: str | Path | Sequence[str] | None, model: str | None, stated: StatedPreprocess, path: Path
 ) -> ModelFolder:
@@ -88,7 +92,10 @@ def _from_weights(
             "lists them, and timm/NAME is one of timm's."
         )
     names = hub.classes if classes is None and hub is not None and hub.classes else read_classes(classes)
-    prepared, said = stated.settle(name, known=None if hub is None else hub.preprocess)
+    if hub is None:
+        prepared, said = stated.settle(name)
+    else:
+        prepared, said = stated.settle(name, known=hub.preprocess, unlike=hub.unlike)
     log.info(said)
     architecture = Architecture(name=name, num_classes=len(names), image_size=prepared.image_size)
     weights, notes = fitted_weights(file, architecture)

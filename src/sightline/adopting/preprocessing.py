@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sightline import pretrained
 from sightline.errors import MissingPackageError, ModelError, RecipeError
-from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 
 CENTRE = 0.875
 """Of the resized side is what ImageNet's networks are shown in evaluation, unless their authors say otherwise."""
@@ -21,7 +21,7 @@ class StatedPreprocess:
 
     image_size: int | None = None
     resize: int | None = None
-    interpolation: Literal["bilinear", "bicubic"] | None = None
+    interpolation: Interpolation | None = None
     mean: tuple[float, float, float] | None = None
     """On the scale 0 to 1. A network that normalises inside takes 0 here, and 1 for the std; or 1/255 for pixels."""
     std: tuple[float, float, float] | None = None
@@ -35,18 +35,26 @@ class StatedPreprocess:
             raise RecipeError(f"Every std must be a number greater than 0, got {self.std}.")
 
     def settle(
-        self, model: str | None, *, known: Preprocess | None = None, image_size: int | None = None
+        self,
+        model: str | None,
+        *,
+        known: Preprocess | None = None,
+        unlike: tuple[str, ...] = (),
+        image_size: int | None = None,
     ) -> tuple[Preprocess, str]:
-        """The whole preprocessing, and a sentence on it that names what is assumed.
+        """The whole preprocessing, and sentences on it that name what is assumed.
 
         `model` is an architecture, whose published weights tell what they expect; `known` is what a file says itself,
-        and `image_size` the size that a file's input has. Raises ModelError for a size that the file doesn't take,
-        RecipeError for values that can't be.
+        `unlike` sentences on what it says besides, and `image_size` the size that its input has. Raises ModelError for
+        a size that the file doesn't take, RecipeError for values that can't be.
         """
         if None not in (image_size, self.image_size) and image_size != self.image_size:
             raise ModelError(f"The file takes images of {image_size} pixels, not of {self.image_size}.")
         size = self.image_size or image_size
-        found, whose = (known, "from config.json") if known is not None else _published(model, size)
+        if known is not None:
+            found, whose = known, "from config.json"
+        else:
+            found, whose, unlike = _published(model, size)
         size = size or found.image_size
         values: dict[str, Any] = asdict(found)
         values |= {"image_size": size, "resize": max(round(found.resize * size / found.image_size), size)}
@@ -54,13 +62,13 @@ class StatedPreprocess:
         settled = Preprocess(**values | stated)
         given = {*stated, *(["image_size"] if image_size is not None else [])}
         assumed = [name for name in values if name not in given]
-        return settled, _sentence(settled, assumed, whose)
+        return settled, " ".join((_sentence(settled, assumed, whose), *unlike))
 
 
-def _published(model: str | None, image_size: int | None) -> tuple[Preprocess, str]:
-    """What the published weights of an architecture expect, else what is usual; and whose settings they are."""
+def _published(model: str | None, image_size: int | None) -> tuple[Preprocess, str, tuple[str, ...]]:
+    """What the published weights of an architecture expect, else what is usual; whose settings they are, and more."""
     if model is None:
-        return _usual(image_size or 224), "as is usual for ImageNet"
+        return _usual(image_size or 224), "as is usual for ImageNet", ()
     from sightline.models import find_variant
 
     variant = find_variant(model)[1]
@@ -70,9 +78,9 @@ def _published(model: str | None, image_size: int | None) -> tuple[Preprocess, s
     try:
         published = pretrained.find(source, name=model, timm_name=variant.timm or model)
     except (ModelError, MissingPackageError):  # nobody publishes any, or timm, which would know, isn't installed
-        return _usual(image_size or variant.image_size), "as is usual for ImageNet"
+        return _usual(image_size or variant.image_size), "as is usual for ImageNet", ()
     assert isinstance(published, pretrained.Published)  # a local file has no such name
-    return published.preprocess, f"as for {published.source}"
+    return published.preprocess, f"as for {published.source}", published.unlike
 
 
 def _usual(image_size: int) -> Preprocess:

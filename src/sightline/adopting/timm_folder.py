@@ -1,13 +1,13 @@
 """A folder in which timm keeps a model: model.safetensors, and config.json with what it says of itself."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import ModelError, RecipeError
 from sightline.preprocess import Preprocess
+from sightline.pretrained import timm_preprocess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class TimmFolder:
     model: str
     """As `create_model` takes it."""
     preprocess: Preprocess
+    unlike: tuple[str, ...]
+    """Sentences on what `preprocess` can't have of what the folder says."""
     classes: tuple[str, ...]
     """Empty where the folder doesn't name them."""
 
@@ -32,14 +34,7 @@ def read_timm_folder(path: Path) -> TimmFolder | None:
     try:
         content: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
         settings = content["pretrained_cfg"]
-        size = int(settings["input_size"][-1])
-        preprocess = Preprocess(
-            image_size=size,
-            resize=math.floor(size / float(settings["crop_pct"])),
-            interpolation="bilinear" if settings["interpolation"] == "bilinear" else "bicubic",
-            mean=tuple(settings["mean"]),
-            std=tuple(settings["std"]),
-        )
+        preprocess, unlike = timm_preprocess(settings)
         model = f"timm/{content['architecture']}"
         classes = tuple(map(str, content.get("label_names") or ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecipeError) as error:
@@ -49,4 +44,4 @@ def read_timm_folder(path: Path) -> TimmFolder | None:
         ) from error
     if not weights.is_file():
         raise ModelError(f"{str(path)!r} has no model.safetensors. Name the file of weights instead.")
-    return TimmFolder(weights=weights, model=model, preprocess=preprocess, classes=classes)
+    return TimmFolder(weights=weights, model=model, preprocess=preprocess, unlike=unlike, classes=classes)

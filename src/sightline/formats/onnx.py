@@ -30,6 +30,7 @@ class OnnxRunner:
         runtime = require("onnxruntime", extra="onnx", purpose="Running an ONNX model")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads or 0  # 0: as many as it likes
+        self._path = path
         try:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except runtime_errors() as error:
@@ -38,8 +39,12 @@ class OnnxRunner:
         self._input: str = self._session.get_inputs()[0].name
 
     def run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
-        """The outputs in the graph's order."""
-        return self._session.run(None, {self._input: images})
+        """The outputs in the graph's order. Raises ModelError for images that it can't be run on."""
+        try:
+            return self._session.run(None, {self._input: images})
+        except runtime_errors() as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{str(self._path)!r} can't be run by ONNX Runtime: {reason}") from error
 
 
 def runtime_errors() -> tuple[type[Exception], ...]:

@@ -254,8 +254,10 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
 def _load(
     model: Classifier, found: published.Published | Path, renamings: Mapping[str, Renaming], *, form_changed: str
 ) -> Start:
-    preprocess = found.preprocess if isinstance(found, published.Published) else None
-    source = found.source if isinstance(found, published.Published) else str(found)
+    if isinstance(found, published.Published):
+        source, preprocess, unlike = found.source, found.preprocess, found.unlike
+    else:
+        source, preprocess, unlike = str(found), None, ()
     state = read_state(published.fetch(found) if isinstance(found, published.Published) else found)
     notes = load_weights(model, state, renamings, form_changed=form_changed, called=f"The weights {source!r}")
-    return Start(source=source, preprocess=preprocess, notes=notes)
+    return Start(source=source, preprocess=preprocess, notes=(*notes, *unlike))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sightline.errors import RecipeError
-from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from sightline.preprocess import IMAGENET_MEAN, IMAGENET_STD, Interpolation, Preprocess
 from sightline.recipe.checks import at_least, share
 
 MOST_WORKERS = 1024
@@ -22,7 +22,7 @@ class DataConfig:
     """Side of the square the network sees, in pixels."""
     resize: int | None = None
     """Short side after resizing, in pixels; training crops within it. null: the image size divided by 0.875."""
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """Filter for resizing, antialiased."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted from the red, green and blue channel, on the scale 0 to 1."""
