@@ -140,9 +140,7 @@ def timm_preprocess(settings: Mapping[str, Any]) -> tuple[Preprocess, tuple[str,
     if cut != "center":
         unlike.append(f"The weights were evaluated on whole images (crop_mode {cut!r}); here the centre is cut out.")
     if filtered not in get_args(Interpolation):
-        unlike.append(
-            f"The weights were evaluated on images resized by {filtered!r}, which can't be had here."
-        )
+        unlike.append(f"The weights were evaluated on images resized by {filtered!r}, which can't be had here.")
     return preprocess, tuple(unlike)
 
 

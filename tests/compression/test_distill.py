@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from sightline.augmentations.flip import Flip
 from sightline.augmentations.resize_progressively import ResizeProgressively
 from sightline.compressing.images import find_images
+from sightline.compressing.tuning import tuning_recipe
 from sightline.compression import compress
 from sightline.compression.distill import Distill
 from sightline.errors import ModelError, RecipeError
@@ -165,3 +166,52 @@ def test_a_student_of_fewer_epochs_sees_images_of_the_full_size(parent: ModelFol
     )
     short = Distill(student="resnet20", epochs=2)._recipe(parent, growing)  # pyright: ignore[reportPrivateUsage]
     assert short.augment == (Flip(),)
+
+
+def test_a_student_is_trained_on_as_the_network_it_is(parent: ModelFolder, tmp_path: Path) -> None:
+    fresh = make_folder(tmp_path / "student")
+    another = replace(fresh.spec.architecture, activation="gelu")
+    student = ModelFolder(fresh.path, replace(fresh.spec, architecture=another))
+    recipe = tuning_recipe(find_images(parent, None), student, 1)
+    assert (recipe.model.activation, recipe.model.pretrained) == ("gelu", str(student.path))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["optim.name=schedulefree_adamw"],
+        ["train.monitor=accuracy", "train.select=last", "train.patience=5"],
+        ["optim.warmup_epochs=2"],
+        ["optim.schedule=multistep", "optim.milestones=[3,5]"],
+        ["train.swa_start=0.5", "train.swa_lr=0.01"],
+    ],
+)
+def test_what_belongs_to_the_model_s_own_epochs_is_left_out_of_others(settings: list[str], parent: ModelFolder) -> None:
+    images = find_images(parent, None)
+    images = replace(images, recipe=override(replace(images.recipe, epochs=9), settings))
+    student = Distill(student="resnet20", epochs=1)._recipe(parent, images)  # pyright: ignore[reportPrivateUsage]
+    for recipe in (tuning_recipe(images, parent, 1), student):
+        assert (recipe.epochs, recipe.optim.warmup_epochs, recipe.train.patience) == (1, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--distill", "nowhere"), "There is no model folder 'nowhere'"),
+        (("--distill", "PARENT", "--temperature", "0"), "temperature must be greater than 0"),
+        (("--student", "resnet20_b", "--weight", "2"), "weight must be above 0"),
+    ],
+)
+def test_what_can_t_teach_is_found_before_an_earlier_step(
+    options: tuple[str, ...],
+    sentence: str,
+    parent: ModelFolder,
+    tmp_path: Path,
+    run_cli: Callable[..., tuple[int, str, str]],
+) -> None:
+    words = [str(parent.path) if word == "PARENT" else word for word in options]
+    code, _, said = run_cli(
+        *("compress", parent.path, "--prune", "macs=0.7", "--epochs", "0", *words, "--out", tmp_path / "out")
+    )
+    assert (code, sentence in said) == (2, True), said
+    assert not (tmp_path / "out").exists()

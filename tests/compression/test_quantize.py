@@ -7,6 +7,7 @@ import pytest
 from making import make_photos
 
 from sightline.compressing.images import find_images
+from sightline.compressing.judging import answers_right
 from sightline.compression import compress
 from sightline.compression.quantize import Quantize
 from sightline.errors import ModelError
@@ -96,6 +97,8 @@ def test_weights_alone_are_stored_smaller_and_answer_nearly_alike(
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 16, 16), np.uint8)
     expected, found = Predictor(parent).logits(pixels), Predictor(folder).logits(pixels)
     assert 0 < np.abs(expected - found).max() < 0.05 * expected.std()
+    judged, _ = answers_right(folder, find_images(parent, None), "val", "cuda")  # on the CPU, wherever models are
+    assert judged.dtype == np.bool_
 
 
 def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(

@@ -4,10 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from sightline.compressing.sensitivity import sensitivity
+from sightline.compressing.images import find_images
+from sightline.compressing.sensitivity import _Judge, sensitivity
+from sightline.data.loader import Batches
 from sightline.errors import ModelError
 from sightline.model_folder import ModelFolder
+from sightline.models import Classifier
 
 
 def test_every_layer_has_a_row_for_each_ratio_and_cuts_that_share_of_it(parent: ModelFolder) -> None:
@@ -41,3 +45,17 @@ def test_options_of_steps_are_refused_beside_it(
     code, _, said = run_cli("compress", parent.path, "--sensitivity", tmp_path / "plot.png", *option)
     assert (code, f"would ignore {option[0]}" in said) == (2, True), said
     assert not (tmp_path / "plot.png").exists()
+
+
+def test_what_judges_a_network_leaves_it_where_it_is(parent: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[Classifier] = []
+
+    def collect(network: Classifier, batches: Batches, *_: object, **__: object) -> torch.Tensor:
+        judged.append(network)
+        return torch.zeros(sum(map(len, batches.order)), 3)
+
+    monkeypatch.setattr("sightline.compressing.sensitivity.collect_logits", collect)
+    network = parent.model().train()
+    _Judge(parent, find_images(parent, None), 8, "cpu").right(network)
+    assert network.training
+    assert judged[0] is not network

@@ -60,6 +60,28 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays(
     assert (tmp_path / "mine" / "compress.json").read_text() == "hers"
 
 
+def test_a_sweep_with_other_settings_leaves_the_older_one_as_it_is(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+) -> None:
+    cut = ("--prune", "macs", "--epochs", "0", "--out", tmp_path / "swept")
+    code, _, said = run_cli("compress", parent.path, *cut, "--sweep", "0.8", "--round-to", "1")
+    assert code == 0, said
+    before = (tmp_path / "swept" / "compress.json").read_bytes()
+    code, _, said = run_cli("compress", parent.path, *cut, "--sweep", "0.8,0.6", "--round-to", "2")
+    assert (code, "was made with other settings" in said) == (2, True), said
+    assert (tmp_path / "swept" / "compress.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", [("--quantize", "fp16"), ("--prune", "macs", "--sweep", "0.8", "--epochs", "0")])
+def test_results_never_go_among_the_model_s_own_images(
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, option: tuple[str, ...]
+) -> None:
+    place = Path(parent.spec.provenance.data["location"]) / "red" / "small"
+    code, _, said = run_cli("compress", parent.path, *option, "--out", place)
+    assert (code, "inside the images' own folder" in said) == (2, True), said
+    assert not place.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -67,6 +89,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays(
         (("--prune", "macs=0.5", "--sweep", "0.5"), "gives the shares of one target"),
         (("--prune", "macs", "--sweep", "0.5,half"), "--sweep takes shares"),
         (("--prune", "macs"), "--prune takes a target and the share"),
+        (("--prune", "macs=0.8,0.6"), "--prune takes a target and the share"),
         (("--prune", "macs", "--sweep", "0.5,1.5"), "above 0 and below 1"),
     ],
 )

@@ -244,7 +244,9 @@ def _targets(prune: str, sweep: str) -> tuple[str, list[float]]:
         raise SightlineError(f"--sweep gives the shares of one target, such as --prune macs; got --prune {prune!r}.")
     name, _, share = prune.partition("=")
     try:
-        return name.strip(), list(dict.fromkeys(map(float, (sweep or share).split(",")))) if prune else []
+        if not prune:
+            return "", []
+        return name.strip(), list(dict.fromkeys(map(float, sweep.split(",")))) if sweep else [float(share)]
     except ValueError as error:
         if sweep:
             raise SightlineError(f"--sweep takes shares to keep, such as 0.8,0.6,0.4; got {sweep!r}.") from error

@@ -158,6 +158,7 @@ def answers_right(
     """(N,) whether the answer for each image of the split is right, and the figures that model.json keeps."""
     places = images.places(split)
     workers = images.recipe.data.num_workers
+    device = "cpu" if isinstance(folder, ExportedFolder) else device
     evaluation, logits = evaluate_images(folder, images.table, places, device=device, num_workers=workers)
     truth = images.table.numbered(folder.spec.classes)[places]
     return right(folder.spec, logits.numpy(), truth), key_figures(evaluation)

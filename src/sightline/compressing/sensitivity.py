@@ -4,6 +4,7 @@ The validation split judges, since what is found chooses how to prune. No layer 
 most that fine-tuning has to win back, not what is left after it.
 """
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +109,6 @@ class _Judge:
 
     def right(self, network: Classifier) -> NDArray[np.bool_]:
         """(N,) for each image."""
-        network = network.eval().to(self._device)
+        network = copy.deepcopy(network).eval().to(self._device)  # the next is cut from the one on the CPU
         logits = collect_logits(network, self._batches, self._spec.preprocess, device=self._device)
         return right(self._spec, logits.numpy(), self._truth)

@@ -4,13 +4,14 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from sightline.compressing.images import Images
 from sightline.data.phrases import counted
 from sightline.errors import RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.pruning.zeros import SPARSE, sparsity
-from sightline.recipe import DistillConfig, Recipe
+from sightline.recipe import DistillConfig, ModelConfig, Recipe
 from sightline.recipe.augment import at_full_size
 from sightline.recipe.finetune import FineTuneConfig
 from sightline.recipe_text import override
@@ -33,31 +34,51 @@ def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tu
     Zeros of a sparse parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each
     other.
     """
-    own = images.recipe
-    flat = own.optim.constant()
-    schedule = "constant" if own.optim.schedule == "constant" else "cosine"
-    optim = replace(flat, lr=own.optim.lr * GENTLER, schedule=schedule)
+    recipe = of_other_length(images.recipe, epochs)
+    sparse = sparsity(parent.model()) >= SPARSE
     recipe = replace(
-        own,
+        recipe,
+        optim=replace(recipe.optim, lr=recipe.optim.lr * GENTLER),
+        model=_network(parent),
+        train=replace(recipe.train, fast="off", max_hours=None, keep_zeros=sparse, fake_quantize=False),
+    )
+    return overridden(recipe, settings)
+
+
+def of_other_length(recipe: Recipe, epochs: int) -> Recipe:
+    """A recipe for another number of epochs, on weights and labels of whoever asks."""
+    kept = recipe.train
+    return replace(
+        recipe,
         epochs=epochs,
-        augment=at_full_size(own.augment),
-        optim=optim,
-        model=replace(own.model, pretrained=str(parent.path)),
+        augment=at_full_size(recipe.augment),
+        optim=replace(recipe.optim.constant(), schedule="constant" if recipe.optim.course == "constant" else "cosine"),
         finetune=FineTuneConfig(),
         distill=DistillConfig(),
         train=replace(
-            own.train,
-            fast="off",
+            kept,
             swa_start=None,
             swa_lr=None,
             patience=None,
             min_gain=0.0,
-            max_hours=None,
-            keep_zeros=sparsity(parent.model()) >= SPARSE,
-            fake_quantize=False,
+            monitor="loss" if kept.select == "last" else kept.monitor,
         ),
     )
-    return overridden(recipe, settings)
+
+
+def _network(parent: ModelFolder) -> ModelConfig:
+    """The parent's network, going on from its weights: it may be another than the model that is compressed."""
+    own = parent.spec.architecture
+    return ModelConfig(
+        name=own.name,
+        dropout=own.dropout,
+        drop_path=own.drop_path,
+        activation=own.activation,
+        norm=cast(Any, own.norm),
+        width=own.width,
+        depth=own.depth,
+        pretrained=str(parent.path),
+    )
 
 
 def overridden(recipe: Recipe, settings: tuple[str, ...]) -> Recipe:

@@ -37,6 +37,10 @@ DESCRIPTION = "compression.json"
 """In each step's folder: its settings, and its row of the table."""
 
 
+class OtherWorkError(ModelError):
+    """A folder holds something else than what is asked for."""
+
+
 @runtime_checkable
 class Method(Protocol):
     """The contract."""
@@ -56,6 +60,15 @@ class ReadsMore(Protocol):
 
     def sources(self) -> dict[str, str]:
         """A fingerprint of what lies there: a step made of something else is another step."""
+        ...
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A method that needs more than is always there."""
+
+    def check(self) -> None:
+        """Raise SightlineError where something is missing: before an earlier step has trained for hours."""
         ...
 
 
@@ -86,8 +99,7 @@ def compress(
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = place_of(folder.path, out)
     _check_methods(methods)
-    if data is not None:
-        check_outside(place, data)
+    _check_outside(place, folder, data)
     _check_free(place, methods)
     judge = Judge(_images(folder, data), device)
     _chain(folder, methods, place, judge)
@@ -108,14 +120,14 @@ def sweep(
     """Compress one model in several ways, and judge what they gave side by side: a row for the model, one for each way.
 
     Each way's steps lie below its name in `out`, which is MODEL-sweep if left out; the same call goes on with it. A
-    way whose target can't be reached is named and left out. Raises like `compress`, and ModelError when none is left.
+    way whose target can't be reached is named and left out; a folder that holds other work ends the sweep. Raises like
+    `compress`, and ModelError when none is left.
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = place_of(folder.path, out, sweep=True)
     for methods in ways.values():
         _check_methods(methods)
-    if data is not None:
-        check_outside(place, data)
+    _check_outside(place, folder, data)
     _check_ours(place, set(ways))
     judge = Judge(_images(folder, data), device)
     judge.begin(folder)
@@ -130,7 +142,7 @@ def sweep(
                 found[name] = _chain(folder, methods, place / name, judge)
             except ModelError as error:
                 left_out[name] = error
-                if len(left_out) == len(ways):
+                if isinstance(error, OtherWorkError) or len(left_out) == len(ways):
                     raise
                 log.warning(f"{name} is left out: {error}")
     finally:
@@ -142,6 +154,13 @@ def sweep(
     rows = judge.rows()
     write_table(place, "sweep", folder, judge.images, rows, ways, left_out)
     return rows
+
+
+def _check_outside(place: Path, folder: ModelFolder, data: str | Path | None) -> None:
+    """Raise DataError where the results would lie among the images."""
+    location = folder.spec.provenance.data.get("location") if data is None else data
+    if location is not None:
+        check_outside(place, location)
 
 
 def _images(folder: ModelFolder, data: str | Path | None) -> Images:
@@ -183,6 +202,9 @@ def _check_methods(methods: Sequence[Method]) -> None:
         raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
     if any(name_of(method) == "quantize" for method in methods[:-1]):
         raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
+    for method in methods:
+        if isinstance(method, Checked):
+            method.check()
 
 
 def _check_free(place: Path, methods: Sequence[Method]) -> None:
@@ -196,7 +218,7 @@ def _check_ours(place: Path, mine: set[str]) -> None:
     if is_table(place / RESULT):
         mine = mine | {RESULT, PAGE}
     if not place.is_dir() or any(path.name not in mine and not path.name.startswith(".") for path in place.iterdir()):
-        raise ModelError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
+        raise OtherWorkError(f"{str(place)!r} exists and holds something else. Name another folder by --out.")
 
 
 def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge) -> Folder:
@@ -207,7 +229,9 @@ def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge
     settings = _settings(parent, method, images)
     if final.exists():
         if json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"] != settings:
-            raise ModelError(f"{str(final)!r} was made with other settings or images. Name another folder by --out.")
+            raise OtherWorkError(
+                f"{str(final)!r} was made with other settings or images. Name another folder by --out."
+            )
         log.info(f"{name} was done before and is kept.")
         judge.add(name, open_folder(final))
         return open_folder(final)

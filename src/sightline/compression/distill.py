@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sightline.compressing.images import Images
-from sightline.compressing.tuning import overridden, tune, tuning_recipe
+from sightline.compressing.tuning import of_other_length, overridden, tune, tuning_recipe
 from sightline.data.unlabelled import contents, place_of
 from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.models import find_variant
 from sightline.recipe import DistillConfig, ModelConfig, Recipe
-from sightline.recipe.augment import at_full_size
 from sightline.recipe.distill import TEMPERATURE, WEIGHT
 from sightline.recipe.finetune import FineTuneConfig
+from sightline.training.teacher import find_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,13 @@ class Distill:
         if self.epochs is not None and self.epochs < 1:
             raise ModelError(f"distill: epochs must be at least 1, got {self.epochs}.")
 
+    def check(self) -> None:
+        """Raise ModelError where there is no teacher, RecipeError for one that can't teach, or impossible settings."""
+        if self.teacher is None:  # the model itself
+            self._config(str(self.student))
+        else:
+            find_teacher(self._config(self.teacher))
+
     def sources(self) -> dict[str, str]:
         """What lies where its settings point to."""
         found: dict[str, str] = {}
@@ -62,23 +69,20 @@ class Distill:
         """The student, trained. Raises what training raises."""
         return tune(self._recipe(folder, images), images, work / "student")
 
+    def _config(self, teacher: str) -> DistillConfig:
+        return DistillConfig(
+            teacher=teacher, unlabelled=self.unlabelled, temperature=self.temperature, weight=self.weight
+        )
+
     def _recipe(self, folder: ModelFolder, images: Images) -> Recipe:
         """The student's: a fresh one has the model's own recipe, whatever network that was for."""
-        config = DistillConfig(
-            teacher=self.teacher or str(folder.path),
-            unlabelled=self.unlabelled,
-            temperature=self.temperature,
-            weight=self.weight,
-        )
+        config = self._config(self.teacher or str(folder.path))
         if self.student is None:
             recipe = replace(tuning_recipe(images, folder, self.epochs or 5), distill=config)
         else:
             own, epochs = images.recipe, self.epochs or images.recipe.epochs
-            augment = own.augment if epochs == own.epochs else at_full_size(own.augment)
-            fresh = ModelConfig(name=self.student)
-            recipe = replace(
-                own, epochs=epochs, augment=augment, model=fresh, finetune=FineTuneConfig(), distill=config
-            )
+            recipe = own if epochs == own.epochs else of_other_length(own, epochs)
+            recipe = replace(recipe, model=ModelConfig(name=self.student), finetune=FineTuneConfig(), distill=config)
         changed = overridden(recipe, self.settings)
         for name in ("teacher", "unlabelled"):
             if getattr(changed.distill, name) != getattr(config, name):

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline import deps
 from sightline.command_line import command_line
 from sightline.compressing.images import Images
 from sightline.compressing.judging import answers_right, right
@@ -36,7 +37,7 @@ from sightline.files import whole_folder
 from sightline.formats import Tolerance, find_format, open_exported
 from sightline.model_folder import ModelFolder, sha256
 from sightline.models import Classifier
-from sightline.quantization import Bound, Request
+from sightline.quantization import Bound, Request, quietly
 
 log = logging.getLogger("sightline")
 
@@ -90,6 +91,15 @@ class Quantize:
             raise ModelError(f"quantize: epochs must be at least 0, got {self.epochs}.")
         if self.epochs and self.precision != "int8":
             raise ModelError(f"quantize: {self.precision} rounds no activations, which epochs would train for.")
+
+    def check(self) -> None:
+        """Raise MissingPackageError where the quantiser isn't installed."""
+        form = find_format(self.engine)
+        for module in form.modules:
+            deps.require(module, extra=form.extra or "", purpose=f"Quantising for {self.engine}")
+        if self.engine == "openvino" and self.precision != "fp16":
+            with quietly():
+                deps.require("nncf", extra="compress", purpose=f"Quantising for {self.engine}")
 
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ExportedFolder:
         """The exported model. Raises ModelError where more accuracy is lost than may be, MissingPackageError."""
