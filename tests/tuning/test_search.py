@@ -6,18 +6,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
-from sightline.recipe_text import from_yaml, override
-from sightline.tuning.search import tune
+from sightline.recipe_text import from_yaml, override, to_yaml
+from sightline.reports.search import write_search_report
+from sightline.tuning.search import _can_be_confirmed, tune
 from sightline.tuning.searches import Search, SearchResult, TrialFigures
 from sightline.tuning.space import space_of
+from sightline.tuning.trials import Trials
 
 RECIPE = Recipe(
     epochs=2,
@@ -29,6 +33,9 @@ RECIPE = Recipe(
 SPACE = "optim.lr=log:1e-3..1 optim.nesterov=true,false"
 POSTGRESQL = os.environ.get("SIGHTLINE_POSTGRESQL", "")
 """An empty database of a server that runs; without one, that test is skipped."""
+
+
+FIGURES = {"number": 1, "state": "complete", "settings": ("optim.lr=1",), "value": 0.5, "epochs": 2, "seconds": 1.0}
 
 
 def search(trials: int = 3) -> Search:
@@ -107,6 +114,82 @@ def test_a_database_s_password_is_not_shown(photos: Path, tmp_path: Path) -> Non
     with pytest.raises(SightlineError, match=r"'mysql://someone:\*\*\*@nowhere/name' can't be opened") as error:
         tune(secret, photos, out=tmp_path / "t")
     assert "ret" not in str(error.value)
+
+
+def known_by(recipe: Recipe) -> dict[str, object]:
+    return {"recipe": to_yaml(recipe), "space": [], "images": "", "second aim": None, "engine": None}
+
+
+@contextmanager
+def opened(searched: Search, folder: Path) -> Generator[Trials]:
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    found = Trials(searched, folder, "photos", known_by=known_by(searched.recipe))
+    yield found
+    for _, lock in found._mine.values():
+        lock.close()
+
+
+def test_where_the_recipe_s_own_values_win_there_is_nothing_to_confirm(photos: Path, tmp_path: Path) -> None:
+    result = tune(search(1), photos, out=tmp_path / "t", confirm=1)
+    assert result.recipe_is_best
+    assert result.confirmed is None
+    assert "no trial beat what there was" in write_search_report(tmp_path / "t").read_text()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["optim.name=sgd"], "optim.name=adamw,muon optim.nesterov=true,false"),
+        (["data.repeats=2", "augment=[flip]"], "batch_size=8..24"),
+    ],
+)
+def test_settings_that_contradict_each_other_fail_their_trial_alone(
+    settings: list[str], text: str, tmp_path: Path
+) -> None:
+    recipe = override(RECIPE, settings)
+    searched = Search(recipe=recipe, space=space_of([text], recipe), trials=12, sampler="random")
+    with opened(searched, tmp_path / "t") as trials_of:
+        jobs = list(iter(lambda: trials_of.next(may_begin=True), None))
+        found = trials_of.result().trials
+    failed = [trial for trial in found if trial.state == "failed"]
+    assert len(found) == 12
+    assert 0 < len(failed) == 12 - len(jobs) < 12
+    assert all(trial.reason for trial in failed)
+    with opened(searched, tmp_path / "t") as again:
+        assert [trial.state for trial in again.result().trials] == [trial.state for trial in found]
+
+
+def test_runs_of_another_search_are_not_taken_for_this_one_s(photos: Path, tmp_path: Path) -> None:
+    tune(search(1), photos, out=tmp_path / "t", confirm=0)
+    (tmp_path / "t" / "trials.db").unlink()
+    with pytest.raises(SightlineError, match=r"holds runs that .*trials\.db' knows nothing of \('trial-0000'\)"):
+        tune(search(1), photos, out=tmp_path / "t", confirm=0)
+
+
+def test_how_to_compute_is_settled_once_for_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = replace(search(), recipe=override(RECIPE, ["train.fast=auto"]))
+    for precision in ("bf16", "float32"):  # what the clock says differs from one call to the next
+        fast = partial(override, settings=["train.fast=off", f"train.precision={precision}"])
+        monkeypatch.setattr("sightline.tuning.trials.resolved", fast)
+        with opened(searched, tmp_path / "t") as trials_of:
+            train = trials_of.search.recipe.train
+        assert (train.fast, train.precision) == ("off", "bf16")
+
+
+def test_a_machine_that_is_gone_holds_up_no_confirmation(tmp_path: Path) -> None:
+    shared = replace(search(), storage=f"journal:{tmp_path}/trials.log")
+    with opened(shared, tmp_path / "gone") as gone:
+        assert gone.next(may_begin=True) is not None
+        result = replace(gone.result(), best=TrialFigures(**FIGURES))
+    assert [trial.state for trial in result.trials] == ["running"]
+    assert _can_be_confirmed(shared, result)
+    assert not _can_be_confirmed(search(), result)  # in one folder it is another process, and alive
+
+
+@pytest.mark.parametrize("place", ["", "/", "."])
+def test_a_journal_without_a_name_is_refused(place: str, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="names no file"):
+        tune(replace(search(), storage=f"journal:{place}"), photos, out=tmp_path / "t")
 
 
 @pytest.mark.slow

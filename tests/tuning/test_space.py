@@ -87,3 +87,17 @@ def test_a_search_begins_with_the_recipe_s_own_values_as_far_as_the_space_has_th
     assert names.own(recipe) == "resnet20"
     assert out_of_range.own(recipe) is None
     assert names.own(override(recipe, ["model.name=resnet32"])) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("data.max_train_images=100..500", True),  # null in the recipe
+        ("batch_size=8..64", True),
+        ("optim.lr=1..3", False),
+        ("loss.label_smoothing=0..0.2", False),
+    ],
+)
+def test_whole_numbers_are_tried_where_the_setting_takes_no_others(text: str, *, whole: bool) -> None:
+    [dimension] = space_of([text], Recipe())
+    assert dimension.whole == whole

@@ -119,6 +119,8 @@ def _print(result: "SearchResult") -> None:
     print(f"best    trial {best.number}, {_figures(best, result.against)}: {' '.join(best.settings)}")
     for setting, share in sorted(result.importance.items(), key=lambda pair: -pair[1]):
         print(f"        {setting} made {share:.0%} of the difference between trials")
+    if result.recipe_is_best:
+        print("        which are the recipe's own: no trial beat it")
     if result.confirmed is None:
         return
     recipe, again = result.confirmed.arms

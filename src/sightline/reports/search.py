@@ -39,6 +39,8 @@ def _sentences(result: dict[str, Any]) -> list[str]:
             return ["No trial that finished costs as little as was asked for."]
         return ["No trial finished, so there is nothing to compare."]
     found = [f"Trial {best['number']} did best on the validation images: {best['value']:.2%}. Chance picked it too."]
+    if result.get("recipe_is_best"):
+        return [*found, "Its settings are the recipe's own: no trial beat what there was."]
     if result["confirmed"] is None:
         return [*found, "It was not trained anew with fresh seeds, so how much of that is luck is not known."]
     recipe, again = result["confirmed"]["arms"]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from sightline import deps
 from sightline.benchmarking import bench
 from sightline.benchmarking.plan import Plan
 from sightline.engines import find_engine
@@ -21,9 +22,11 @@ SECONDS = 1.0
 
 
 def check_engine(cost: Cost | None, engine: str) -> None:
-    """Raise for an engine that is unknown (SightlineError), or named where nothing is timed (RecipeError)."""
+    """Raise SightlineError for an engine that is unknown or not installed, RecipeError where nothing is timed by it."""
     if cost == "latency":
-        find_engine(engine)
+        found = find_engine(engine)
+        for module in found.modules:
+            deps.require(module, extra=found.extra, purpose=f"Measuring latency with {found.title}")
     elif engine != "torch":
         raise RecipeError(f"--engine {engine} says what latency is measured with, and none is here. Leave it out.")
 

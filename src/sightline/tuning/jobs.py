@@ -102,19 +102,14 @@ def _end_with_the_study(lifeline: Any) -> None:
 
 
 def _train_or_resume(job: Job, data: str) -> None:
-    from sightline.evaluation import evaluate
     from sightline.model_folder import ModelFolder
     from sightline.training import resume, train
 
     folder = job.folder
-    if not (folder / "model.json").exists():
-        begun = (folder / "recipe.yaml").exists()
-        run = resume if begun else train
+    figures = ModelFolder.read(folder).spec.figures if (folder / "model.json").exists() else {}
+    if not set(job.measure) <= figures.keys():
+        run = resume if (folder / "recipe.yaml").exists() else train
         run(recipe=job.recipe, data=data, out=folder, measure=job.measure)
-        return
-    for split in job.measure:  # stopped after the training, before all was measured
-        if split not in ModelFolder.read(folder).spec.figures:
-            evaluate(folder, split=split, num_workers=0)
 
 
 def _log_to(path: Path) -> None:

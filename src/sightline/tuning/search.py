@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sightline.data.outside import check_outside
+from sightline.data.phrases import counted
 from sightline.data.prepare import prepare
 from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json, write_text
 from sightline.recipe_text import override, to_yaml
 from sightline.studies import Factor, Level, Study
-from sightline.training.fastest import resolved
 from sightline.tuning.board import Board
 from sightline.tuning.pool import Pool, sigterm_stops
 from sightline.tuning.results import StudyResult
@@ -61,21 +61,32 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
         (folder / "runs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SightlineError(f"Could not write {str(folder)!r}: {error.strerror or error}.") from error
-    search = replace(search, recipe=resolved(search.recipe))  # once, before anything competes for the cores
     trials = Trials(search, folder, str(data), known_by=known_by)
+    search = trials.search
     with sigterm_stops(), Pool(data, side_by_side=side_by_side) as pool:
         _run(search, trials, pool)
     result = trials.result()
     write_json(folder / "tune.json", result.to_json())
     if result.best is not None:
-        best = override(search.recipe, result.best.settings)
-        write_text(folder / "best.yaml", to_yaml(best))
-        if any(trial.state == "running" for trial in result.trials):
-            log.info("Another process is still at some trials; the same call confirms the best when they have ended.")
-        elif confirm:
+        write_text(folder / "best.yaml", to_yaml(override(search.recipe, result.best.settings)))
+        if confirm and _can_be_confirmed(search, result):
             result = replace(result, confirmed=_confirmed(search, result.best, folder, data, side_by_side, confirm))
             write_json(folder / "tune.json", result.to_json())
     return result
+
+
+def _can_be_confirmed(search: Search, result: SearchResult) -> bool:
+    """Whether there is another recipe to set beside the given one, and no better one may come; says why not."""
+    if result.recipe_is_best:
+        log.info("No trial beat the recipe's own values, so there is nothing to train beside them with fresh seeds.")
+        return False
+    running = sum(trial.state == "running" for trial in result.trials)
+    if running and search.storage is None:
+        log.info("Another process is still at some trials; the same call confirms the best when they have ended.")
+        return False
+    if running:  # nobody can tell a machine that is at work from one that is gone
+        log.info(f"Of {counted(running, 'trial')} that other machines began nothing has come yet: confirmed without.")
+    return True
 
 
 def _run(search: Search, trials: Trials, pool: Pool) -> None:

@@ -82,6 +82,8 @@ class SearchResult:
     under: float | None = None
     front: tuple[int, ...] = ()
     """Trials that no other beats in both figure and cost, where the search weighs both."""
+    recipe_is_best: bool = False
+    """Whether the best settings are the recipe's own."""
     confirmed: StudyResult | None = None
     """The best settings and the recipe as it was, trained anew with seeds that no trial saw."""
 

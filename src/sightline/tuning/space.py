@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import Recipe
@@ -37,7 +37,10 @@ class Dimension:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """Settings at the ends of the range, or each choice: if these are valid, so is what lies between."""
+        """Settings at the ends of the range, or each choice: if these are valid, so is what lies between.
+
+        Settings of several dimensions may still contradict each other, which only their trial shows.
+        """
         values = self.choices or (self.value_of(self.low), self.value_of(self.high))
         return tuple(f"{self.setting}={value}" for value in values)
 
@@ -138,9 +141,15 @@ def _number(text: str, word: str) -> float:
 
 
 def _is_whole(setting: str, recipe: Recipe) -> bool:
-    """Whether the setting's present value is a whole number, so that only such are tried."""
-    value = _present(setting, recipe)
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether the setting takes whole numbers alone."""
+    kind: Any = type(recipe)
+    for part in setting.split("."):
+        kind = get_type_hints(kind).get(part) if isinstance(kind, type) else None
+    if kind is None:  # of an augmentation, which the recipe may have or not
+        value = _present(setting, recipe)
+        return isinstance(value, int) and not isinstance(value, bool)
+    kinds = get_args(kind) or (kind,)
+    return int in kinds and float not in kinds
 
 
 def _present(setting: str, recipe: Recipe) -> Any:

@@ -35,6 +35,8 @@ class Storage:
         """Whether machines that don't share this folder may work on the search."""
         self._address = address or f"sqlite:///{(folder / 'trials.db').absolute()}"
         journal = Path(self._address.removeprefix(JOURNAL)) if self._address.startswith(JOURNAL) else None
+        if journal is not None and not journal.name:
+            raise RecipeError(f"--storage {address} names no file. Write journal:PATH, a file that all machines see.")
         self._journal = journal
         self.place = without_password(address) if address is not None else str(folder / "trials.db")
         """What a user may be shown."""

@@ -1,19 +1,22 @@
 """The trials of a search in Optuna's storage, and the runs that belong to them."""
 
 import fcntl
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from sightline import deps
-from sightline.data.phrases import counted
-from sightline.errors import SightlineError
+from sightline.data.phrases import counted, listed
+from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.studies import Arm
+from sightline.training.fastest import Candidate, resolved
 from sightline.tuning.board import Standing
 from sightline.tuning.costs import costs, told
 from sightline.tuning.importance import importance_of
@@ -25,6 +28,9 @@ from sightline.tuning.space import Dimension
 from sightline.tuning.storage import Storage
 
 log = logging.getLogger("sightline")
+
+_FAST = "train.fast"
+"""Under which the study keeps how train.fast was settled."""
 
 
 class Trials:
@@ -47,29 +53,46 @@ class Trials:
         with self._storage.asking():
             self._study: Any = self._storage.study(self._optuna, pruner_of(self._optuna, search), self._directions())
             self._check_same(known_by)
+            self._check_runs()
+            self._search = replace(search, recipe=self._settled(search.recipe))
+
+    @property
+    def search(self) -> Search:
+        """What is searched, with train.fast settled."""
+        return self._search
 
     def next(self, *, may_begin: bool) -> Job | None:
-        """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for."""
+        """A trial that nobody works on any more, or else a new one; None when there are as many as were asked for.
+
+        A trial whose settings contradict each other is recorded as failed, and passed over.
+        """
         with self._storage.asking():
-            known = self._begun()
-            self.num_begun = len(known)
-            values = [trial.values[0] for trial in known if _state(trial) == "complete"]
-            self.best_value = max(values, default=None)
-            for frozen in known:
-                is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
-                if is_ours and (lock := self._claim(frozen.number)) is not None:
-                    trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
-                    job = self._take(trial, lock)
-                    self._reported[job] = len(frozen.intermediate_values)
+            while (claimed := self._claimed(may_begin=may_begin)) is not None:
+                trial, lock, num_reported = claimed
+                if (job := self._take(trial, lock)) is not None:
+                    self._reported[job] = num_reported
                     return job
-            if len(known) >= self._search.trials or not may_begin:
-                return None
-            trial = self._study.ask()
-            lock = self._claim(trial.number)
-            if lock is None:
-                raise SightlineError(f"Trial {trial.number} of {str(self._folder)!r} is locked by another process.")
-            self.num_begun += 1
-            return self._take(trial, lock)
+        return None
+
+    def _claimed(self, *, may_begin: bool) -> tuple[Any, TextIO, int] | None:
+        """The next trial for this process, its lock, and how many epochs Optuna was told of."""
+        known = self._begun()
+        self.num_begun = len(known)
+        values = [trial.values[0] for trial in known if _state(trial) == "complete"]
+        self.best_value = max(values, default=None)
+        for frozen in known:
+            is_ours = frozen.state.name == "RUNNING" and self._began_here(frozen.number)
+            if is_ours and (lock := self._claim(frozen.number)) is not None:
+                trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
+                return trial, lock, len(frozen.intermediate_values)
+        if len(known) >= self._search.trials or not may_begin:
+            return None
+        trial = self._study.ask()
+        lock = self._claim(trial.number)
+        if lock is None:
+            raise SightlineError(f"Trial {trial.number} of {str(self._folder)!r} is locked by another process.")
+        self.num_begun += 1
+        return trial, lock, 0
 
     def standings(self) -> list[Standing]:
         """The trials that this process trains."""
@@ -182,17 +205,25 @@ class Trials:
             against=self._search.against,
             under=self._search.under,
             front=() if self._search.against is None else tuple(each.number for each in self._study.best_trials),
+            recipe_is_best=best is not None and override(self._search.recipe, best.settings) == self._search.recipe,
         )
 
     def _begun(self) -> list[Any]:
         """Optuna's trials but for the one that waits to be the first."""
         return [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
 
-    def _take(self, trial: Any, lock: TextIO) -> Job:
+    def _take(self, trial: Any, lock: TextIO) -> Job | None:
+        """The trial's run; None where its settings contradict each other, which is recorded."""
         self._study.sampler = sampler_of(self._optuna, self._search, trial.number)
         for dimension in self._search.space:
             _suggest(trial, dimension)
-        job = self._job(trial.number, trial.params)
+        try:
+            job = self._job(trial.number, trial.params)
+        except RecipeError as error:
+            words = self._fail(trial, str(error))
+            lock.close()
+            log.info(f"trial {trial.number:>3}  {words}  {' '.join(self._settings(trial.params))}")
+            return None
         self._mine[job] = (trial, lock)
         return job
 
@@ -252,6 +283,26 @@ class Trials:
                 f"Choose another {'--storage' if self._storage.is_shared else '--out'}."
             )
 
+    def _check_runs(self) -> None:
+        """Raise SightlineError where runs of another search lie in this one's folder."""
+        known = {f"trial-{trial.number:04d}" for trial in self._begun()}
+        strange = sorted({path.parent.name for path in self._folder.glob("runs/trial-*/recipe.yaml")} - known)
+        if strange:
+            raise SightlineError(
+                f"{str(self._folder)!r} holds runs that {self._storage.place!r} knows nothing of "
+                f"({listed(strange, 3)}). Choose another --out."
+            )
+
+    def _settled(self, recipe: Recipe) -> Recipe:
+        """The recipe with train.fast settled as it was when the search began, wherever that was."""
+        settings = self._study.user_attrs.get(_FAST)
+        if settings is None:
+            train = resolved(recipe).train  # once, before anything competes for the cores
+            names = ("fast", *(field.name for field in fields(Candidate)))
+            settings = [f"train.{name}={json.dumps(getattr(train, name))}" for name in names]
+            self._study.set_user_attr(_FAST, settings)
+        return override(recipe, settings)
+
 
 def _suggest(trial: Any, dimension: Dimension) -> None:
     if dimension.choices:
@@ -271,9 +322,7 @@ def _curve(job: Job) -> Sequence[dict[str, float | None]]:
 
 def _value(row: dict[str, float | None]) -> float | None:
     """What an epoch is judged by: accuracy, or of a multi-label run the mean average precision."""
-    return next(
-        (row[name] for name in ("val_accuracy", "val_mean_average_precision") if row.get(name) is not None), None
-    )
+    return row.get("val_accuracy")
 
 
 def _state(trial: Any) -> State:
