@@ -1,10 +1,23 @@
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.files import keep_latest, whole_file, whole_folder, write_json, write_text
+from sightline.files import (
+    ABANDONED,
+    is_claimed,
+    keep_latest,
+    reserve,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:
@@ -99,6 +112,41 @@ def test_a_checkpoint_on_a_full_disk_is_one_sentence_and_the_older_one_stays(ful
         save_checkpoint(path, checkpoint(1_000_000))
     assert load_checkpoint(path).model["a"].tolist() == [1.0] * 10
     assert os.listdir(full_disk) == ["last.pt"]
+
+
+def test_a_folder_that_another_process_works_in_is_known(tmp_path: Path) -> None:
+    assert not is_claimed(tmp_path)
+    hold = """
+import sys
+from pathlib import Path
+from sightline.files import claimed
+with claimed(Path(sys.argv[1])):
+    print(flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", hold, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert is_claimed(tmp_path)
+        other.communicate(b"\n")
+    assert not is_claimed(tmp_path)
+
+
+def test_room_for_a_file_of_holes_is_asked_for_before_it_is_filled(full_disk: Path) -> None:
+    with pytest.raises(SightlineError, match="No space left"), whole_file(full_disk / "a.npy") as aside:
+        rows = np.lib.format.open_memmap(aside, mode="w+", dtype=np.uint8, shape=(1_000_000,))
+        reserve(aside)
+        rows[:] = 1
+    assert os.listdir(full_disk) == []
+
+
+def test_what_a_kill_left_half_written_is_deleted_a_day_later(tmp_path: Path) -> None:
+    for name, age in ((f".{'a' * 16}.part", 2 * ABANDONED), (f".{'b' * 16}.part", 60), (".mine.part", 2 * ABANDONED)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    write_text(tmp_path / "a.txt", "a")
+    assert sorted(os.listdir(tmp_path)) == [f".{'b' * 16}.part", ".mine.part", "a.txt"]
 
 
 def test_a_cache_keeps_what_was_touched_last(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from sightline import catalog
 from sightline.augmentations import augmentation_class
+from sightline.augmentations.crop import Crop
 from sightline.augmentations.flip import Flip
 from sightline.errors import RecipeError
 from sightline.recipe import DataConfig, OptimConfig, Recipe
@@ -84,6 +85,34 @@ def test_a_wrong_setting_is_one_sentence_with_its_name(setting: str, sentence: s
 def test_settings_are_checked_together_so_that_their_order_does_not_matter() -> None:
     changed = override(Recipe(), ["optim.warmup_epochs=30", "epochs=40"])
     assert (changed.epochs, changed.optim.warmup_epochs) == (40, 30)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["augment=[crop,flip]", "augment.crop.padding=4"],
+        ["augment=crop,flip", "augment.crop.padding=4"],
+        ["augment=[{crop: null}, flip]", "augment.crop.padding=4"],
+        ["augment.crop.padding=4", "augment=[{crop: {}}, flip]"],
+    ],
+)
+def test_augmentations_are_set_before_what_is_set_of_them(settings: list[str]) -> None:
+    assert override(Recipe(), settings).augment == (Crop(padding=4), Flip())
+
+
+@pytest.mark.parametrize(
+    ("augment", "sentence"),
+    [
+        ("null", "augment should be a list of augmentations, got None."),
+        ("[crop, null]", "augment: each entry is a name, or one name with its settings, got None."),
+        ("[{crop: 4}]", "augment.crop must hold settings by name, got 4."),
+        ("flip", "augment.crop.padding: the recipe has no augmentation 'crop'"),
+    ],
+)
+def test_a_setting_of_an_augmentation_that_isn_t_there_is_one_sentence(augment: str, sentence: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        override(Recipe(), [f"augment={augment}", "augment.crop.padding=4"])
+    assert str(error.value).startswith(sentence)
 
 
 def test_numbers_are_read_as_people_write_them() -> None:

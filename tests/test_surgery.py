@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from sightline import surgery
 from sightline.errors import ModelError
 from sightline.layers.drop_path import DropPath
 from sightline.models import create_model
+from sightline.recipe_text import explain
 
 
 def _images(batch_size: int = 2, channels: int = 3) -> Tensor:
@@ -37,6 +39,11 @@ class _CallsAFunction(nn.Module):
 
 
 # Activations
+
+
+def test_the_settings_name_every_activation() -> None:
+    words = next(" ".join(text.split()) for name, _, text in explain() if name == "model.activation")
+    assert set(surgery.ACTIVATIONS) <= set(re.findall(r"\w+", words))
 
 
 @pytest.mark.parametrize("name", surgery.ACTIVATIONS)

@@ -37,7 +37,7 @@ SUFFIXES = frozenset(
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Formats with a decoder inside Pillow; none of them starts another program (EPS would). JPEG covers MPO."""
 
-_BROKEN = (
+BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError),
     *(struct.error, zlib.error),
 )
@@ -85,7 +85,7 @@ def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS, load: bool = Tru
         raise UnreadableImageError("not an image in a known format") from error
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UnreadableImageError(_first_line(error)) from error
     return image
 
@@ -94,7 +94,7 @@ def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; 1 where none is stated, or the EXIF block can't be read."""
     try:
         stated = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _BROKEN:
+    except BROKEN:
         return 1
     return stated if stated in _TURNS else 1
 
@@ -106,7 +106,7 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         return _rgb(image if turn is None else image.transpose(turn))
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UnreadableImageError(_first_line(error)) from error
 
 

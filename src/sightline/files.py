@@ -4,12 +4,17 @@ import json
 import os
 import secrets
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sightline.errors import SightlineError
+
+ABANDONED = 24 * 3600
+"""Seconds after which nobody is still writing to a half-written file."""
 
 
 @contextmanager
@@ -22,6 +27,7 @@ def whole_file(path: Path) -> Generator[Path]:
     aside = path.parent / f".{secrets.token_hex(8)}.part"  # not path.name: it may fill the longest name already
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent)
         yield aside
         _flush(aside)
         aside.replace(path)
@@ -45,6 +51,7 @@ def whole_folder(path: Path) -> Generator[Path]:
     aside, older = (path.parent / f".{secrets.token_hex(8)}.{kind}" for kind in ("part", "old"))
     try:
         aside.mkdir(parents=True)
+        _tidy(path.parent)
         yield aside
         for file in aside.iterdir():
             _flush(file)
@@ -85,6 +92,22 @@ def claimed(folder: Path) -> Generator[None]:
         yield
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether another process has claimed the folder."""
+    import fcntl
+
+    try:
+        lock = (folder / ".lock").open("r+")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     with whole_file(path) as aside:
@@ -99,6 +122,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write plain values as indented JSON, whole or not at all. NaN and infinity are refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def reserve(path: Path) -> None:
+    """Have the disk hold a file of holes as it is, so that writing to it through memory can't kill the process.
+
+    Raises OSError where there is no room.
+    """
+    if sys.platform == "linux":
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def cache_folder() -> Path:
@@ -124,6 +157,14 @@ def keep_latest(entries: Iterable[Path], count: int) -> None:
     for _, entry in sorted(dated, reverse=True)[count:]:
         with suppress(OSError):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _tidy(folder: Path) -> None:
+    """Delete what killed processes left half-written a day ago or longer."""
+    for left in folder.glob(f".{'[0-9a-f]' * 16}.part"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _flush(path: Path) -> None:

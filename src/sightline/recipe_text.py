@@ -52,11 +52,14 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     Values are read as YAML. All are applied before the result is checked, so their order doesn't matter.
     """
     plain = to_plain(recipe)
+    named: list[tuple[str, object]] = []
     for setting in settings:
         name, equals, value = setting.partition("=")
         if not equals:
             raise RecipeError(f"--set takes name=value, got {setting!r}.")
-        _assign(plain, name.strip(), parse_yaml(value))
+        named.append((name.strip(), parse_yaml(value)))
+    for name, value in sorted(named, key=lambda pair: pair[0].startswith("augment.")):  # into the list that was set
+        _assign(plain, name, value)
     return from_plain(plain)
 
 
@@ -155,19 +158,29 @@ def _unknown_setting(name: str) -> RecipeError:
 
 
 def _augmentations(value: object) -> tuple[Augmentation, ...]:
-    """From ["flip", {"crop": {"padding": 4}}], or the text "flip,crop"."""
+    return tuple(
+        _build(augmentation_class(name), arguments, f"augment.{name}.")
+        for entry in _entries(value)
+        for name, arguments in entry.items()
+    )
+
+
+def _entries(value: object) -> list[dict[str, dict[str, object]]]:
+    """A name with its settings each, from ["flip", {"crop": {"padding": 4}}], or the text "flip,crop"."""
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not isinstance(value, list):
         raise RecipeError(f"augment should be a list of augmentations, got {value!r}.")
-    built: list[Augmentation] = []
+    entries: list[dict[str, dict[str, object]]] = []
     for item in cast(list[object], value):
         settings = {item: {}} if isinstance(item, str) else item
         if not isinstance(settings, dict) or len(cast(dict[object, object], settings)) != 1:
             raise RecipeError(f"augment: each entry is a name, or one name with its settings, got {item!r}.")
         [(name, arguments)] = cast(dict[object, object], settings).items()
-        built.append(_build(augmentation_class(str(name)), arguments or {}, f"augment.{name}."))
-    return tuple(built)
+        if not isinstance(arguments or {}, dict):
+            raise RecipeError(f"augment.{name} must hold settings by name, got {arguments!r}.")
+        entries.append({str(name): cast(dict[str, object], arguments or {})})
+    return entries
 
 
 def _assign(plain: dict[str, Any], name: str, value: object) -> None:
@@ -175,6 +188,7 @@ def _assign(plain: dict[str, Any], name: str, value: object) -> None:
     head, _, rest = name.partition(".")
     if head == "augment" and rest:
         entry, _, setting = rest.partition(".")
+        plain["augment"] = _entries(plain["augment"])
         for item in plain["augment"]:
             if entry in item and setting:
                 item[entry][setting] = value

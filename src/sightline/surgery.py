@@ -56,7 +56,7 @@ def replace_activation(model: nn.Module, name: str) -> int:
     and when a layer calls one inside its forward, where it can't be reached: then nothing is changed.
     """
     if name not in ACTIVATIONS:
-        raise ModelError(unknown_name("activation", name, ACTIVATIONS, listing="`sightline models --help`"))
+        raise ModelError(unknown_name("activation", name, ACTIVATIONS, listing="`sightline recipes --explain`"))
     unreachable = sorted({type(module).__name__ for module in model.modules() if _calls_a_function(module)})
     if unreachable:
         raise ModelError(

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from pictures import encoded, picture, write, write_zip
 
+from sightline.data import tar
 from sightline.data.scan import scan
+from sightline.data.tar import KEPT
 from sightline.errors import DataError, UnreadableImageError
 
 NAMES = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]
@@ -214,3 +216,26 @@ def test_a_compressed_tar_is_decompressed_once(tmp_path: Path, monkeypatch: pyte
     before = plain.stat().st_mtime_ns
     scan(file)
     assert plain.stat().st_mtime_ns == before
+
+
+def test_of_an_archive_that_changes_the_cache_keeps_few_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    write_tar(tmp_path / "b.tar.gz", NAMES, "w:gz")
+    scan(tmp_path / "b.tar.gz")
+    for _ in range(4):
+        scan(write_tar(tmp_path / "a.tar.gz", NAMES, "w:gz"))
+    assert len(list((tmp_path / "cache" / "archives").iterdir())) == 1 + KEPT
+
+
+def test_a_compressed_tar_that_can_t_be_opened_is_what_the_sentence_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    file = write_tar(tmp_path / "a.tar.gz", NAMES, "w:gz")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setitem(tar._OPENERS, ".gz", refuse)
+    with pytest.raises(DataError, match=r"a\.tar\.gz' can't be read: [Pp]ermission denied"):
+        scan(file)

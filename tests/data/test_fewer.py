@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sightline.data.fewer import fewer_to_train, rarest_labels
+from sightline.data.fewer import few_of_each_split, fewer_to_train, rarest_labels
 from sightline.data.memory import MemorySource
 from sightline.data.split import Splits
 from sightline.data.table import ImageTable
@@ -50,3 +50,21 @@ def test_an_image_with_several_labels_counts_as_the_rarest_of_them() -> None:
     labels = ("cat", "cat;dog", "dog", "dog", "dog;emu", "")
     table = ImageTable(MemorySource("x", {}), tuple("abcdef"), labels, (None,) * 6, separator=";")
     assert rarest_labels(table) == ("cat", "cat", "dog", "dog", "emu", "")
+
+
+def test_few_of_each_split_are_of_several_classes() -> None:
+    labels = ["cat", "dog"] * 150
+    halves = Splits(np.arange(200), np.arange(200, 250), np.arange(250, 300), ())
+    few = few_of_each_split(halves, labels, 9, seed=0)
+    for places in few.named().values():
+        assert 0 < len(places) <= 9
+        assert {labels[place] for place in places.tolist()} == {"cat", "dog"}
+    assert few.made == (
+        "train: 9 images of 200 taken, evenly over the classes, seed 0",
+        "Of val and of test no more than 9 images taken",
+    )
+
+
+@pytest.mark.parametrize("limit", [10, 2])
+def test_few_of_each_split_keep_an_image_of_each_class_to_train_on(limit: int) -> None:
+    assert set(counts(few_of_each_split(SPLITS, LABELS, limit, seed=0))) == {"cat", "dog", "emu"}

@@ -34,6 +34,14 @@ def test_an_animation_is_told() -> None:
     assert not look(source, "still.gif").animated
 
 
+@pytest.mark.parametrize("rest", [b"!", b",\x00\x00", b",\x00\x00\x00\x00\x28\x00\x28\x00"])
+def test_an_animation_that_ends_in_its_second_frame_counts_as_one(rest: bytes) -> None:
+    """Its first frame is whole, and that is what a training sees."""
+    still = encoded(picture(0), "GIF").removesuffix(b";")
+    fact = look(MemorySource("memory", {"damaged.gif": still + rest}), "damaged.gif")
+    assert (fact.error, fact.animated, fact.width) == (None, True, 40)
+
+
 def test_an_unreadable_file_has_its_reason_and_its_content_hash() -> None:
     source = MemorySource("memory", {"a.png": b"no image", "b.png": b""})
     assert look(source, "a.png").error == "not an image in a known format"

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -126,6 +127,39 @@ def test_a_damaged_list_of_rows_is_no_error() -> None:
         path.write_bytes(path.read_bytes()[:-5])
     with open_store() as store:
         assert store is not None
+        assert store.rows(numbers(1), picture)[0, 0, 0, 0] == 1
+
+
+def cut_short(pixels: Path) -> None:
+    os.truncate(pixels, 10)
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, cut_short])
+def test_rows_of_a_file_that_was_lost_are_made_again(lose: Callable[[Path], None]) -> None:
+    with open_store() as store:
+        assert store is not None
+        store.rows(numbers(1, 3), picture)
+    lose(store.folder / "pixels")
+    with open_store() as store:
+        assert store is not None
+        assert store.rows(numbers(3), picture)[0, 0, 0, 0] == 3
+    with open_store() as store:
+        assert store is not None
+        assert store.rows(numbers(3, 1), picture)[:, 0, 0, 0].tolist() == [3, 1]
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, cut_short])
+def test_a_process_whose_file_was_lost_says_nothing_of_the_one_that_came_after(lose: Callable[[Path], None]) -> None:
+    with open_store() as first:
+        assert first is not None
+        first.rows(numbers(1), picture)
+        lose(first.folder / "pixels")
+        with open_store() as second:
+            assert second is not None
+            second.rows(numbers(2), picture)
+    with open_store() as store:
+        assert store is not None
+        assert store.rows(numbers(2), never)[0, 0, 0, 0] == 2
         assert store.rows(numbers(1), picture)[0, 0, 0, 0] == 1
 
 

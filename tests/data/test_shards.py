@@ -61,6 +61,16 @@ def test_a_shard_s_name_or_folder_is_its_split(tmp_path: Path, names: tuple[str,
     assert scan(tmp_path).splits == ("train", "val")
 
 
+@pytest.mark.parametrize("name", ["photos-0.TAR", "all.tar/photos-0.tar", "all.TAR/in.tar/photos-0.tar"])
+def test_a_shard_is_known_by_its_whole_name(tmp_path: Path, name: str) -> None:
+    content = picture(9)
+    shard(tmp_path / name, {"in.tar/1.png": content, "in.tar/1.cls": b"cat"})
+    table = scan(tmp_path)
+    assert table.paths == (f"{name}/in.tar/1.png",)
+    assert table.source.read(table.paths[0]) == content
+    assert table.source.stamps(table.paths) != [""]
+
+
 def test_some_shards_with_a_split_and_some_without_are_refused(tmp_path: Path) -> None:
     for name in ("train-0.tar", "more-0.tar"):
         shard(tmp_path / name, {"1.png": picture(1), "1.cls": b"cat"})

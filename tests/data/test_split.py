@@ -185,10 +185,3 @@ def test_stored_images_that_are_gone_are_named() -> None:
     smaller = memory_table([(path, label, b"") for path, label in zip(table.paths, table.labels, strict=True)][2:])
     with pytest.raises(DataError, match="2 images of the stored split are no longer in 'memory': 'a/00000', 'a/00001'"):
         Splits.from_json(stored, smaller)
-
-
-def test_thinned_splits_are_small_and_of_several_classes() -> None:
-    table, facts = made_up({"a": 200, "b": 200})
-    few = divide(table, facts).thinned(10)
-    assert all(0 < len(places) <= 10 for places in few.named().values())
-    assert set(counts(table, few.train)) == {"a", "b"}

@@ -1,5 +1,6 @@
 import logging
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,14 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from sightline.errors import RecipeError
+from sightline.devices import autocast
+from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import Architecture
-from sightline.models import create_model
-from sightline.recipe import DataConfig, FineTuneConfig, ModelConfig, Recipe, TrainConfig
-from sightline.training import resume, stored_recipe, train
+from sightline.models import Classifier, create_model
+from sightline.recipe import DataConfig, FineTuneConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
+from sightline.training import fastest, resume, stored_recipe, train
 from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
 from sightline.training.fastest import Candidate, candidates, measure, resolved
 from sightline.training.find_rate import find_learning_rate
+from sightline.training.optimizers import build_optimizer
 
 CPU = torch.device("cpu")
 SMALL = Recipe(
@@ -64,6 +67,51 @@ def test_what_was_chosen_is_said_remembered_and_leaves_nothing_to_choose(caplog:
     assert not any(message.startswith("Trying") for message in caplog.messages)
     assert first.train.fast == "off"
     assert resolved(first) is first
+
+
+def test_what_does_not_fit_into_memory_is_left_out_and_tried_again_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def only_bf16(device: torch.device, precision: str) -> torch.autocast:
+        if precision == "float32":
+            raise torch.OutOfMemoryError
+        return autocast(device, precision)
+
+    caplog.set_level(logging.INFO, logger="sightline")
+    logging.getLogger("sightline").propagate = True
+    recipe = replace(SMALL, batch_size=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(fastest, "autocast", only_bf16)
+        assert resolved(recipe).train.precision == "bf16"
+    assert caplog.messages[-1].endswith(" images/s, float32, channels first doesn't fit.")
+    resolved(recipe)
+    assert caplog.messages.count("Trying 4 ways to compute on cpu.") == 2
+
+
+def test_what_fits_into_memory_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: weakref.WeakSet[Classifier] = weakref.WeakSet()
+    tried: set[Candidate] = set()
+
+    def memory_of_one(model: Classifier, config: OptimConfig) -> torch.optim.Optimizer:
+        if alive:
+            raise torch.OutOfMemoryError
+        alive.add(model)
+        return build_optimizer(model, config)
+
+    def remember(path: Path, seconds: dict[Candidate, float]) -> None:
+        tried.update(seconds)
+
+    monkeypatch.setattr(fastest, "_ROUNDS", 1)
+    monkeypatch.setattr(fastest, "build_optimizer", memory_of_one)
+    monkeypatch.setattr(fastest, "_remember", remember)
+    resolved(replace(SMALL, batch_size=6))
+    assert len(tried) == 4
+
+
+def test_a_batch_that_fits_in_no_way_is_one_sentence() -> None:
+    recipe = replace(SMALL, batch_size=1_000_000_000, data=replace(SMALL.data, image_size=4096, resize=4096))
+    with pytest.raises(SightlineError, match=r"^Memory ran out\. Lower batch_size"):
+        resolved(recipe)
 
 
 def test_a_run_keeps_what_was_chosen_and_goes_on_with_it(photos: Path, tmp_path: Path) -> None:

@@ -69,6 +69,14 @@ def test_the_range_test_stops_where_the_loss_diverges(photos: Path) -> None:
     assert len(found.rates) == len(found.losses) < 30
 
 
+def test_a_first_loss_that_is_no_number_is_one_sentence(photos: Path) -> None:
+    recipe = override(RECIPE, ["data.std=[1e-39,1e-39,1e-39]"])
+    with pytest.raises(
+        SightlineError, match=r"The training loss became nan in epoch 1\. Mend data\.mean and data\.std"
+    ):
+        find_learning_rate(recipe, photos, updates=20)
+
+
 def test_the_plot_and_the_figures_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     found = RateRange(
         rates=[0.1, 0.2, 0.3], losses=[3.0, 2.0, 2.5], smoothed=[3.0, 2.5, 2.5], diverged=False, suggestion=0.2
@@ -84,7 +92,13 @@ def test_the_plot_and_the_figures_are_written_whole_or_not_at_all(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"lowest": 1.0, "highest": 0.1}, "The lowest rate"), ({"updates": 5}, "at least 20 updates")],
+    [
+        ({"lowest": 1.0, "highest": 0.1}, "The lowest rate"),
+        ({"highest": math.inf}, r"less than the highest \(inf\), which must be finite"),
+        ({"lowest": math.nan}, "The lowest rate"),
+        ({"lowest": 1e-300, "highest": 1e300}, "The lowest rate"),
+        ({"updates": 5}, "at least 20 updates"),
+    ],
 )
 def test_a_range_that_makes_no_test_is_refused(settings: dict[str, float], sentence: str, photos: Path) -> None:
     with pytest.raises(RecipeError, match=sentence):
@@ -123,3 +137,10 @@ def test_on_a_cpu_throughput_is_measured_up_to_the_training_images(photos: Path)
 def test_no_batch_is_tried_that_exceeds_the_target(photos: Path) -> None:
     found = find_batch_size(override(RECIPE, ["train.device=cpu", "optim.target_batch=8"]), photos)
     assert max(found.images_per_second) == 8
+
+
+def test_batches_hold_each_image_as_often_as_the_recipe_says(photos: Path) -> None:
+    recipe = override(RECIPE, ["train.device=cpu", "augment=[flip]", "batch_size=6", "data.repeats=3"])
+    found = find_batch_size(recipe, photos)
+    assert list(found.images_per_second) == [6, 12, 24]
+    override(recipe, [f"batch_size={found.suggestion}"])

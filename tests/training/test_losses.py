@@ -1,3 +1,5 @@
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +132,18 @@ def test_effective_weights_are_cui_s_and_lie_between_equal_and_balanced() -> Non
     assert weights[1] / weights[0] == pytest.approx((1 - 0.99**900) / (1 - 0.99**10))
     assert 1 < weights[1] / weights[0] < 90
     assert (weights * [900, 10]).sum() == pytest.approx(910)
+
+
+@pytest.mark.parametrize("name", ["balanced", "effective"])
+def test_a_class_without_images_weighs_nothing_and_the_others_as_if_it_were_not_there(
+    name: Literal["balanced", "effective"],
+) -> None:
+    config = LossConfig(class_weights=name)
+    weights = class_weights(config, ("a", "b", "c"), (90, 0, 10))
+    without = class_weights(config, ("a", "c"), (90, 10))
+    assert weights is not None
+    assert without is not None
+    assert weights.tolist() == [without[0], 0, without[1]]
 
 
 def test_weights_by_name_leave_the_others_at_one_and_an_unknown_name_gets_the_nearest() -> None:

@@ -18,7 +18,7 @@ from sightline.models import create_model
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.reports import write_report
-from sightline.training import probe, train
+from sightline.training import fast_dev_run, probe, train
 
 SETTINGS = [
     "model.name=resnet20",
@@ -146,6 +146,10 @@ def test_features_are_standardised_over_the_training_images_and_dead_ones_only_s
     np.testing.assert_allclose(rows[:4500, :2].std(0), 1, atol=1e-4)
     assert rows[-1, 2] == 1
     np.testing.assert_allclose(rows[:-2] * rows[-1] + rows[-2], original, atol=1e-4)
+
+
+def test_a_dev_run_of_a_probe_may_have_batches_smaller_than_the_number_of_classes(recipe: Recipe, data: Path) -> None:
+    fast_dev_run(override(recipe, ["batch_size=1"]), data)
 
 
 def test_a_probe_without_trained_weights_is_refused() -> None:

@@ -173,6 +173,22 @@ def test_there_is_nothing_to_resume_once_a_run_has_ended(data: Path, whole: Mode
         resume(data, out=whole.path)
 
 
+def test_a_run_killed_while_it_was_measured_is_measured(
+    data: Path, whole: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("sightline.training.job.evaluate_images", killed)
+        train(RECIPE, data)
+    assert ModelFolder.read(tmp_path / "runs" / "photos").spec.figures == {}
+    assert resume(data).spec.figures == whole.spec.figures
+    with pytest.raises(ModelError, match="no unfinished run"):
+        resume(data)
+
+
 def test_a_damaged_checkpoint_is_one_sentence(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_until_killed(data, tmp_path / "run", monkeypatch, step=8)
     last = tmp_path / "run" / "checkpoints" / "last.pt"

@@ -17,7 +17,7 @@ from sightline.recipe_text import override
 from sightline.training import fast_dev_run, resume, train
 from sightline.training.checkpoint import load_checkpoint
 from sightline.training.journal import Journal
-from sightline.training.limits import Clock
+from sightline.training.limits import Clock, outlook
 from sightline.training.metrics_log import Row
 from sightline.training.task import ClassificationTask
 
@@ -152,6 +152,15 @@ def test_the_clock_counts_all_parts_of_a_run() -> None:
     assert not clock.is_up
     clock.begin(spent=3600.0)
     assert clock.is_up
+
+
+@pytest.mark.parametrize(
+    ("settings", "falls"),
+    [(["optim.name=sgd"], True), (["optim.schedule=constant"], False), (["optim.name=schedulefree_adamw"], False)],
+)
+def test_what_a_limit_leaves_time_for_speaks_of_a_rate_that_falls(settings: list[str], *, falls: bool) -> None:
+    said = outlook(override(Recipe(), ["train.max_hours=1", *settings]), 3.2)
+    assert ("before the learning rate has come down" in said) == falls
 
 
 def test_a_run_that_is_out_of_time_ends_with_a_model_folder_and_says_so(

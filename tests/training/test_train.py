@@ -15,10 +15,13 @@ from sightline.data.loader import Batches, explained_failures
 from sightline.errors import DataError, ModelError, RecipeError, SightlineError
 from sightline.evaluation import evaluate, read_evaluation
 from sightline.model_folder import ModelFolder
+from sightline.models import create_model
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, override
 from sightline.reports import write_report
 from sightline.training import fast_dev_run, train
+from sightline.training.losses import Loss
+from sightline.training.task import ClassificationTask
 
 RECIPE = override(
     Recipe(),
@@ -211,7 +214,7 @@ def test_a_run_stops_early_when_the_validation_loss_has_stopped_falling(
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(SightlineError, match=r"The training loss became nan in epoch \d\. Lower optim\.lr"):
+    with pytest.raises(SightlineError, match=r"The training loss became nan in epoch 1\. Lower optim\.lr"):
         train(override(RECIPE, ["optim.lr=1e9", "model.name=vit_ti_16"]), data, out=tmp_path / "run")
     with pytest.raises(ModelError):
         ModelFolder.read(tmp_path / "run")
@@ -225,10 +228,26 @@ def test_a_dev_run_goes_the_whole_way_and_keeps_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dev_run_tells_what_can_t_be_read_and_names_no_file_of_its_own(photos: Path) -> None:
+    (photos / "red" / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"red/broken\.jpg") as caught:
+        fast_dev_run(RECIPE, photos)
+    assert "audit.json" not in str(caught.value)
+
+
+def test_a_dev_run_trains_on_every_class_however_rare(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path / "photos", classes=("blue", "green", "red"), count=40)
+    for path in sorted((photos / "green").iterdir())[3:]:
+        path.unlink()
+    fast_dev_run(override(RECIPE, ["batch_size=4", "loss.class_weights=balanced"]), photos)
+
+
 def test_runs_without_a_name_are_numbered(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = replace(RECIPE, epochs=1)
     assert [str(train(recipe, data).path) for _ in range(2)] == ["runs/photos", "runs/photos-2"]
+    monkeypatch.setattr("sightline.training.is_claimed", lambda folder: str(folder) == "runs/photos-3")
+    assert str(train(recipe, data).path) == "runs/photos-4"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -269,3 +288,35 @@ def test_compiled_training_learns_the_same_to_rounding(data: Path, tmp_path: Pat
     compiled = train(override(RECIPE, [*settings, "train.compile=true"]), data, out=tmp_path / "compiled")
     first, second = (float(rows(folder.path)[0]["train_loss"]) for folder in (plain, compiled))
     assert first == pytest.approx(second, rel=1e-3)
+
+
+NO_COMPILER = [
+    "InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'g++')",
+    "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set triton.",
+]
+
+
+@pytest.mark.parametrize("said", NO_COMPILER)
+def test_compiling_without_a_compiler_is_one_sentence(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(images: torch.Tensor) -> None:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr(torch, "compile", lambda _: failing)
+    with pytest.raises(SightlineError, match=r"^train\.compile needs a C\+\+ compiler \(g\+\+\), and none works"):
+        compiling_task().outputs(torch.randn(2, 3, 16, 16))
+
+
+@pytest.mark.slow
+def test_torch_says_in_these_words_that_no_compiler_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config, cpp_builder
+
+    monkeypatch.setattr(config.cpp, "cxx", (None, "/nonexistent/g++"))
+    cpp_builder.cpp_compiler_search.cache_clear()
+    with pytest.raises(SightlineError, match=r"^train\.compile needs a C\+\+ compiler"):
+        compiling_task().outputs(torch.randn(2, 3, 16, 16))
+    cpp_builder.cpp_compiler_search.cache_clear()
+
+
+def compiling_task() -> ClassificationTask:
+    recipe = override(RECIPE, ["train.compile=true"])
+    return ClassificationTask(create_model("resnet20", num_classes=3), recipe, 1, Loss(recipe.loss))

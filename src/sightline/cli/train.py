@@ -37,6 +37,8 @@ def train(
     say()
     if dev_run and resume:
         raise RecipeError("--fast-dev-run keeps nothing, so there is nothing it could --resume. Choose one of them.")
+    if dev_run and out is not None:
+        raise RecipeError("--fast-dev-run keeps nothing, so there is no --out. Leave one of them out.")
     shortcuts = [f"seed={seed}"] * (seed is not None) + ["train.deterministic=true"] * deterministic
     folder = out or training.unfinished_run(data) if resume else out
     if origin is not None:

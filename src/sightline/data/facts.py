@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.data.table import Source
-from sightline.decode import MAX_PIXELS, open_image, orientation, upright_rgb
+from sightline.decode import BROKEN, MAX_PIXELS, open_image, orientation, upright_rgb
 from sightline.errors import UnreadableImageError
 from sightline.jpeg import plain_jpeg
 
@@ -115,4 +115,7 @@ _PRESENT = 16.0
 def _is_animated(image: Image.Image) -> bool:
     if image.format == "MPO":  # a phone's photo with a depth or gain map behind it
         return False
-    return bool(getattr(image, "is_animated", False))
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except BROKEN:  # Pillow seeks a GIF's second frame to tell: it is there, and damaged
+        return True

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.data.phrases import counted
 from sightline.data.split import Splits
@@ -28,20 +29,37 @@ def fewer_to_train(splits: Splits, labels: Sequence[str], limit: int, seed: int)
     """
     if len(splits.train) <= limit:
         return splits
-    shuffled = splits.train[permutation(len(splits.train), seed, "fewer")]
-    order: list[int] = shuffled.tolist()
-    sizes = Counter(labels[place] for place in order)
-    if limit < len(sizes):
+    num_classes = len({labels[place] for place in splits.train.tolist()})
+    if limit < num_classes:
         raise RecipeError(
-            f"data.max_train_images ({limit}) must be at least the number of classes ({len(sizes)}): "
+            f"data.max_train_images ({limit}) must be at least the number of classes ({num_classes}): "
             "each needs an image to train on."
         )
+    made = f"train: {counted(limit, 'image')} of {len(splits.train):,} taken, evenly over the classes, seed {seed}"
+    return replace(splits, train=_evenly(splits.train, labels, limit, seed), made=(*splits.made, made))
+
+
+def few_of_each_split(splits: Splits, labels: Sequence[str], limit: int, seed: int) -> Splits:
+    """At most `limit` images of each split, evenly over the classes, in train no fewer than there are classes.
+
+    `labels` are `rarest_labels` of the whole table.
+    """
+    num_classes = len({labels[place] for place in splits.train.tolist()})
+    fewer = fewer_to_train(splits, labels, max(limit, num_classes), seed)
+    val, test = (_evenly(places, labels, limit, seed) for places in (splits.val, splits.test))
+    made = f"Of val and of test no more than {counted(limit, 'image')} taken"
+    return replace(fewer, val=val, test=test, made=(*fewer.made, made))
+
+
+def _evenly(places: NDArray[np.int64], labels: Sequence[str], limit: int, seed: int) -> NDArray[np.int64]:
+    """At most `limit` of these places, ascending; every class has its share, rounded, and one while there is room."""
+    shuffled = places[permutation(len(places), seed, "fewer")]
+    order: list[int] = shuffled.tolist()
+    sizes = Counter(labels[place] for place in order)
     seen: Counter[str] = Counter()
     shares: list[float] = []  # the first image of each class has 0; the k-th stands at k / size of the way
     for place in order:
         label = labels[place]
         shares.append(seen[label] / sizes[label])
         seen[label] += 1
-    chosen = shuffled[np.argsort(np.array(shares), kind="stable")[:limit]]
-    made = f"train: {counted(limit, 'image')} of {len(shuffled):,} taken, evenly over the classes, seed {seed}"
-    return replace(splits, train=np.sort(chosen), made=(*splits.made, made))
+    return np.sort(shuffled[np.argsort(np.array(shares), kind="stable")[:limit]])

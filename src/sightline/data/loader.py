@@ -28,6 +28,12 @@ from sightline.preprocess import Preprocess
 _AHEAD = 2
 """Batches that each thread reads ahead."""
 
+MEMORY_RAN_OUT = "Memory ran out. Lower batch_size, data.image_size or data.resize."
+
+
+class MemoryRanOutError(SightlineError):
+    """A step that doesn't fit into the memory of the device it was tried on."""
+
 
 class Pixels:
     """Decoded images by number: the canvas that training crops from, or the window that evaluation sees."""
@@ -123,10 +129,10 @@ def _one_hot(targets: Tensor, num_classes: int) -> Tensor:
 
 @contextmanager
 def explained_failures() -> Generator[None]:
-    """Turn memory that ran out into a SightlineError, wherever in the block torch raises."""
+    """Turn memory that ran out into a MemoryRanOutError, wherever in the block torch raises."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise SightlineError("Memory ran out. Lower batch_size, data.image_size or data.resize.") from error
+            raise MemoryRanOutError(MEMORY_RAN_OUT) from error
         raise

@@ -4,7 +4,7 @@ A file holds the canvas of every image of a table, row by row; a row is filled w
 the first epoch takes no longer than it would, and an image nobody asks for takes no room on the disk. Which rows
 are filled is written only after their pixels have reached the disk, whole or not at all: a process that is killed, or
 a power cut, loses the knowledge of some rows and never the rightness of one. Several processes may fill one
-file: they write the same pixels.
+file: they write the same pixels. Where the file was deleted or cut short, another one begins with nothing filled.
 """
 
 import hashlib
@@ -46,11 +46,11 @@ class Packed:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._shape = (count, side, side, 3)
-        self._file = os.fdopen(os.open(folder / "pixels", os.O_RDWR | os.O_CREAT, 0o644), "r+b")
-        self._file.truncate(count * side * side * 3)  # sparse: rows take room once they are filled
+        with self._alone():
+            self._file = self._opened(count * side * side * 3)
+            self._filled = self._stored()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         self._rows: Pixels = np.frombuffer(mapped, dtype=np.uint8).reshape(self._shape)
-        self._filled = self._stored()
         self._unsaved = 0
         self._saving, self._saved_at = Lock(), time.monotonic()
         os.utime(folder)
@@ -70,6 +70,29 @@ class Packed:
         if self._unsaved and time.monotonic() - self._saved_at > SAVE_SECONDS:
             self.save()
         return rows
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Other processes wait before they begin a file, or say which of its rows are filled."""
+        import fcntl
+
+        with (self.folder / ".list").open("a+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _opened(self, size: int) -> BinaryIO:
+        """The file of so many bytes; where it isn't there whole, one that begins, and what was filled is forgotten."""
+        path = self.folder / "pixels"
+        if not path.exists() or path.stat().st_size != size:
+            (self.folder / "filled.npy").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # not mended: a process that uses it would take lost rows for filled
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        file.truncate(size)  # sparse: rows take room once they are filled
+        return file
+
+    def _is_ours(self) -> bool:
+        """Whether the file in the folder is still the one that this process fills."""
+        return os.path.samestat(os.fstat(self._file.fileno()), (self.folder / "pixels").stat())
 
     def _fill(self, index: int, pixels: Pixels) -> None:
         # Written to the file, not through the map: a full disk is an error there, and the end of the process here.
@@ -92,8 +115,11 @@ class Packed:
         filled, self._unsaved = self._filled.copy(), 0  # rows that other threads fill meanwhile wait for the next time
         with suppress(OSError, SightlineError):  # a full disk costs the cache, never the run
             os.fsync(self._file.fileno())
-            with whole_file(self.folder / "filled.npy") as aside, aside.open("wb") as file:
-                np.save(file, filled | self._stored())
+            with self._alone():
+                if not self._is_ours():
+                    return
+                with whole_file(self.folder / "filled.npy") as aside, aside.open("wb") as file:
+                    np.save(file, filled | self._stored())
 
     def close(self) -> None:
         """Save, and fill no more rows."""

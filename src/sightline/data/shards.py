@@ -10,7 +10,7 @@ Scale Deep Learning, 2020, section IV).
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -24,6 +24,7 @@ from sightline.errors import DataError, UnreadableImageError
 
 CLASSES = "classes.txt"
 _LABEL_KEYS = ("label", "class", "cls")
+_SHARD_END = re.compile(r"\.tar/", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +36,14 @@ class ShardsSource:
 
     def read(self, path: str) -> bytes:
         """The file's bytes. Raises UnreadableImageError with the reason when it can't be read."""
-        shard, name = _divided(path)
+        shard, name = _divided(path, self.shards)
         if shard not in self.shards:
             raise UnreadableImageError("the shard does not exist")
         return self.shards[shard].read(name)
 
     def stamps(self, paths: Sequence[str]) -> list[str]:
         """Each file's shard's stamp, with its place there."""
-        return [self.shards[shard].stamps([name])[0] for shard, name in map(_divided, paths)]
+        return [self.shards[shard].stamps([name])[0] for shard, name in (_divided(path, self.shards) for path in paths)]
 
 
 def is_sharded(listing: Listing) -> bool:
@@ -76,7 +77,7 @@ def read_shards(root: Path, listing: Listing) -> ImageTable:
         source=source,
         paths=tuple(path for path, _ in rows),
         labels=tuple(class_name(label or "") for _, label in rows),
-        splits=tuple(splits[_divided(path)[0]] for path, _ in rows),
+        splits=tuple(splits[_divided(path, opened)[0]] for path, _ in rows),
         ignored=tuple(sorted({*listing.files, *listing.passed_over} - set(names) - {CLASSES})),
     )
 
@@ -157,7 +158,7 @@ def _is_shard(name: str) -> bool:
     return name.lower().endswith(".tar")
 
 
-def _divided(path: str) -> tuple[str, str]:
-    """A table's path as shard and name within it."""
-    shard, _, name = path.partition(".tar/")
-    return f"{shard}.tar", name
+def _divided(path: str, shards: Collection[str]) -> tuple[str, str]:
+    """A table's path as shard and name within it; a folder may be called like a shard. Without a shard, all name."""
+    ends = (found.end() for found in _SHARD_END.finditer(path))
+    return next(((path[: end - 1], path[end:]) for end in ends if path[: end - 1] in shards), ("", path))

@@ -37,11 +37,6 @@ class Splits:
         """Each split by its name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
-    def thinned(self, limit: int) -> "Splits":
-        """At most `limit` images of each split, spread over it so that they are of several classes."""
-        few = [places[:: max(1, -(-len(places) // limit))] for places in self.named().values()]
-        return Splits(*few, made=(*self.made, f"Of each split no more than {counted(limit, 'image')} taken"))
-
     def assigned(self, table: ImageTable) -> tuple[Split | None, ...]:
         """The split of each row of the table; None for what was left out."""
         names: list[Split | None] = [None] * len(table)

@@ -20,7 +20,10 @@ from sightline.data.archive import archive_listing, check_names, plain_name
 from sightline.data.folder import MAX_BYTES, reason
 from sightline.data.layout import Listing
 from sightline.errors import DataError, UnreadableImageError
-from sightline.files import cache_folder, whole_file
+from sightline.files import cache_folder, keep_latest, whole_file
+
+KEPT = 2
+"""Decompressed copies of an archive that stay in the cache: before it changed a run may have begun."""
 
 _OPENERS = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError)
@@ -101,9 +104,15 @@ def _target(link: tarfile.TarInfo) -> str:
 
 def _decompressed(file: Path, stamp: str) -> Path:
     """The archive as plain tar, in the cache folder; made when it is not there yet."""
-    key = hashlib.sha256(f"{file.absolute()} {stamp}".encode(errors="surrogateescape")).hexdigest()[:16]
-    plain = cache_folder() / "archives" / f"{key}.tar"
-    if not plain.exists():
-        with whole_file(plain) as aside, _OPENERS[file.suffix.lower()](file, "rb") as packed, aside.open("wb") as out:
-            shutil.copyfileobj(packed, out, 2**20)
+    archive, key = (_digest(text) for text in (str(file.absolute()), f"{file.absolute()} {stamp}"))
+    plain = cache_folder() / "archives" / f"{archive}-{key}.tar"
+    if plain.exists():
+        return plain
+    with _OPENERS[file.suffix.lower()](file, "rb") as packed, whole_file(plain) as aside, aside.open("wb") as out:
+        shutil.copyfileobj(packed, out, 2**20)
+    keep_latest(plain.parent.glob(f"{archive}-*.tar"), KEPT)
     return plain
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]

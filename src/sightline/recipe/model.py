@@ -15,7 +15,8 @@ class ModelConfig:
     drop_path: float | None = None
     """Stochastic depth: how often the last block's residual branch is skipped, 0 to 1; null keeps its own."""
     activation: str | None = None
-    """Replaces every activation: relu, gelu, silu, ...; null keeps the architecture's own."""
+    """Replaces every activation: relu, relu6, leaky_relu, prelu, elu, celu, selu, gelu, silu, mish, hardswish, sigmoid,
+    tanh, softplus or softsign; null keeps the architecture's own."""
     norm: Literal["batch", "group", "layer", "none"] | None = None
     """Replaces every batch norm: group (32 groups of channels), layer (all channels together) or none (scale and shift
     alone); null keeps the architecture's own."""

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sightline.data.fewer import few_of_each_split, rarest_labels
 from sightline.data.outside import check_outside
 from sightline.data.prepare import Prepared, prepare
 from sightline.data.split import Splits
 from sightline.data.table import Split
 from sightline.errors import ModelError, RecipeError, SightlineError
-from sightline.files import claimed, write_json, write_text
+from sightline.files import claimed, is_claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
@@ -75,7 +76,10 @@ def resume(
 
 
 def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
-    """Try the whole way on two batches of each split, and keep nothing. Raises like `train`."""
+    """Try the whole way on two batches of each split, with an image of each class to train on, and keep nothing.
+
+    Raises like `train`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         _start(shortened(recipe, 1), data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
@@ -92,7 +96,7 @@ def unfinished_run(data: str | Path) -> Path:
     """The latest run that `train` named after this data and that has not ended. Raises ModelError."""
     base = _run_folder(data)
     runs = [base, *sorted(base.parent.glob(f"{glob.escape(base.name)}-[0-9]*"))]
-    unfinished = [run for run in runs if (run / "recipe.yaml").exists() and not (run / "model.json").exists()]
+    unfinished = [run for run in runs if _is_unfinished(run)]
     if not unfinished:
         raise ModelError(f"There is no unfinished run of this data under {str(base.parent)!r}; name it with --out.")
     return max(unfinished, key=lambda run: (run / "recipe.yaml").stat().st_mtime)
@@ -101,7 +105,8 @@ def unfinished_run(data: str | Path) -> Path:
 def _free_folder(data: str | Path) -> Path:
     base = _run_folder(data)
     numbered = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
-    return next(folder for folder in itertools.chain([base], numbered) if _is_free(folder))
+    folders = itertools.chain([base], numbered)
+    return next(folder for folder in folders if _is_free(folder) and not is_claimed(folder))
 
 
 def _is_free(folder: Path) -> bool:
@@ -110,6 +115,24 @@ def _is_free(folder: Path) -> bool:
         return True
     early = {".lock", "audit.json", "recipe.yaml", "splits.json"}
     return folder.is_dir() and all(path.name in early for path in folder.iterdir())
+
+
+def _is_unfinished(folder: Path) -> bool:
+    try:
+        return (folder / "recipe.yaml").exists() and not _has_ended(folder, MEASURED)
+    except ModelError:  # damaged
+        return False
+
+
+def _has_ended(folder: Path, measure: Sequence[Split]) -> bool:
+    """Whether a run's network is written, with its figures on these splits."""
+    return (folder / "model.json").exists() and not _unmeasured(folder, measure)
+
+
+def _unmeasured(folder: Path, measure: Sequence[Split]) -> list[Split]:
+    """The splits among these that a run which was ended early has no figures of."""
+    figures = ModelFolder.read(folder).spec.figures
+    return [name for name in measure if name not in figures]
 
 
 def _run_folder(data: str | Path) -> Path:
@@ -128,10 +151,12 @@ def _start(
     from sightline.training.start import tell_of_seen_images
 
     check_job(recipe)
-    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
+    kept = folder / "audit.json" if limit is None else None
+    prepared = prepare(data, recipe.data, recipe.seed, audit_path=kept)
     recipe = resolved(recipe)
     if limit is not None:
-        prepared = replace(prepared, splits=prepared.splits.thinned(limit))
+        labels = rarest_labels(prepared.table)
+        prepared = replace(prepared, splits=few_of_each_split(prepared.splits, labels, limit, recipe.seed))
     prepared = tell_of_seen_images(recipe, prepared)
     write_json(folder / "audit.json", prepared.audit.to_json())
     write_text(folder / "recipe.yaml", to_yaml(recipe))
@@ -141,13 +166,15 @@ def _start(
 
 def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split]) -> ModelFolder:
     from sightline.training.checkpoint import load_checkpoint
-    from sightline.training.job import check_job, run_job
+    from sightline.training.job import check_job, measure_job, run_job
 
-    if (folder / "model.json").exists():
+    if _has_ended(folder, measure):
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
     check_job(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
+    if (folder / "model.json").exists():
+        return measure_job(recipe, prepared, folder, measure=_unmeasured(folder, measure))
     last = folder / "checkpoints" / "last.pt"
     if not last.exists():  # killed before the first checkpoint: the run begins anew, and ends the same
         return run_job(recipe, prepared, folder, measure=measure)

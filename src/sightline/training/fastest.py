@@ -4,9 +4,11 @@ No one setting wins everywhere: bfloat16 with the channel innermost makes a ResN
 it, and an EfficientNet slower. What was chosen is written into the run's recipe, so that a re-run is the same run.
 """
 
+import gc
 import hashlib
 import json
 import logging
+import math
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +19,10 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from sightline.data.loader import MEMORY_RAN_OUT, MemoryRanOutError, explained_failures
 from sightline.devices import autocast, pick_device
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, write_json
@@ -55,11 +59,14 @@ class Candidate:
 
 
 Timer = Callable[[Candidate], float]
-"""Seconds that one step takes."""
+"""Seconds that one step takes; infinity where it doesn't fit into memory."""
 
 
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with train.fast settled: what is fastest here, found by trying or remembered from the last time."""
+    """The recipe with train.fast settled: what is fastest here, found by trying or remembered from the last time.
+
+    Raises MemoryRanOutError where no way to compute fits into memory.
+    """
     if recipe.train.fast == "off" or recipe.finetune.probe:  # a probe takes no training step
         return recipe
     device = pick_device(recipe.train.device)
@@ -70,11 +77,14 @@ def resolved(recipe: Recipe) -> Recipe:
     if seconds is None:
         log.info(f"Trying {len(tried)} ways to compute on {device.type}.")
         seconds = measure(tried, _steps(recipe, network, device))
-        _remember(memory, seconds)
-    best = min(seconds, key=seconds.__getitem__)
-    plain = seconds[tried[0]]
+        if len(seconds) == len(tried):  # what doesn't fit today may tomorrow, when the memory is another's no more
+            _remember(memory, seconds)
+    if not seconds:
+        raise MemoryRanOutError(MEMORY_RAN_OUT)
+    best, plain = min(seconds, key=seconds.__getitem__), tried[0]
     speed = recipe.batch_size / seconds[best]
-    log.info(f"train.fast: {best}; {speed:,.0f} images/s, {plain / seconds[best]:.1f} times {tried[0]}.")
+    gain = f"{seconds[plain] / seconds[best]:.1f} times {plain}" if plain in seconds else f"{plain} doesn't fit"
+    log.info(f"train.fast: {best}; {speed:,.0f} images/s, {gain}.")
     return replace(recipe, train=replace(recipe.train, fast="off", **asdict(best)))
 
 
@@ -92,11 +102,10 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
 
 
 def measure(tried: Sequence[Candidate], timer: Timer) -> dict[Candidate, float]:
-    """Median seconds of a step of each, in rounds, so that a busy moment hits all of them alike."""
-    for candidate in tried:
-        timer(candidate)  # the first step chooses kernels and takes memory
+    """Median seconds of a step of each that fits, in rounds, so that a busy moment hits all of them alike."""
+    # The first step chooses kernels and takes memory.
+    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in tried if timer(candidate) < math.inf}
     began = time.monotonic()
-    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in tried}
     for _ in range(_ROUNDS):
         best = min((median(values) for values in seconds.values() if values), default=float("inf"))
         for candidate, values in seconds.items():
@@ -104,15 +113,21 @@ def measure(tried: Sequence[Candidate], timer: Timer) -> dict[Candidate, float]:
                 values.append(timer(candidate))
         if time.monotonic() - began > _SECONDS:
             break
-    return {candidate: median(values) for candidate, values in seconds.items()}
+    return {candidate: median(values) for candidate, values in seconds.items() if max(values) < math.inf}
 
 
 def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer:
-    """Times forward, backward and update on noise, on a network of each candidate's own."""
+    """Times forward, backward and update on noise, on a network of each candidate's own.
+
+    One that doesn't fit beside the networks of the others is tried again without them.
+    """
     keep_pages()
     size, batch_size = recipe.data.image_size, recipe.batch_size
-    noise = torch.randn(batch_size, 3, size, size, device=device)
-    targets = torch.arange(batch_size, device=device) % network.num_classes
+
+    @cache
+    def batch() -> tuple[Tensor, Tensor]:
+        noise = torch.randn(batch_size, 3, size, size, device=device)
+        return noise, torch.arange(batch_size, device=device) % network.num_classes
 
     @cache
     def built(candidate: Candidate) -> tuple[Classifier, torch.optim.Optimizer]:
@@ -124,8 +139,8 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
             keep_depthwise_float32(model)
         return model, build_optimizer(model, recipe.optim)
 
-    def step(candidate: Candidate) -> float:
-        model, optimizer = built(candidate)
+    def timed(candidate: Candidate) -> float:
+        (model, optimizer), (noise, targets) = built(candidate), batch()
         layout = torch.channels_last if candidate.channels_last else torch.contiguous_format
         images = noise.contiguous(memory_format=layout)
         _wait(device)
@@ -138,6 +153,22 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         optimizer.zero_grad()
         _wait(device)
         return time.perf_counter() - began
+
+    def forget() -> None:
+        built.cache_clear()
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def step(candidate: Candidate) -> float:
+        with suppress(MemoryRanOutError), explained_failures():
+            return timed(candidate)
+        forget()
+        with suppress(MemoryRanOutError), explained_failures():
+            timed(candidate)  # the first step is longer
+            return timed(candidate)
+        forget()
+        return math.inf
 
     return step
 

@@ -58,19 +58,22 @@ def find_batch_size(recipe: Recipe, data: str | Path) -> BatchSizes:
     prepared = prepare(data, recipe.data, recipe.seed)
     recipe = resolved(recipe)
     indices = prepared.splits.train
-    most = min(len(indices), recipe.optim.target_batch or len(indices))
+    repeats = recipe.data.repeats
+    most = max(1, min(len(indices), recipe.optim.target_batch or len(indices)) // repeats)  # different images
     steps = _Steps(recipe, prepared.table, device, indices)
     if device.type == "cuda":
-        suggestion = largest_that_fits(steps.fits, most)
-        reason = f"the largest of at most {most:,} that fits into the memory of {torch.cuda.get_device_name()}"
+        suggestion = repeats * largest_that_fits(lambda images: steps.fits(repeats * images), most)
+        reason = (
+            f"the largest of at most {repeats * most:,} that fits into the memory of {torch.cuda.get_device_name()}"
+        )
         return BatchSizes(images_per_second=steps.measured, suggestion=suggestion, reason=reason)
     budget = _free_memory() // 2
-    for size in _doubling(most):
+    for size in (repeats * images for images in _doubling(most)):
         if steps.estimate(size) > budget or not steps.fits(size) or size / steps.measured[size] > LONGEST_STEP:
             break
     if not steps.measured:
         raise SightlineError(
-            f"Not even a batch of {min(2, most)} fits into half of the free memory. Lower data.image_size."
+            f"Not even a batch of {repeats * min(2, most)} fits into half of the free memory. Lower data.image_size."
         )
     suggestion = smallest_near_best(steps.measured)
     reason = (

@@ -17,7 +17,7 @@ import torch
 from sightline.data.loader import Batches, Pixels
 from sightline.data.prepare import prepare
 from sightline.devices import pick_device
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
@@ -28,6 +28,7 @@ from sightline.training.fit import run_quietly, trainer_for
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.limits import Zeros, shorten_weights
+from sightline.training.lost_loss import lost_loss
 from sightline.training.order import training_order
 from sightline.training.short import shortened
 from sightline.training.start import begin_from_images, starting_network
@@ -70,10 +71,14 @@ def find_learning_rate(
 ) -> RateRange:
     """Train a network of its own as the recipe says, on training images alone, while the rate rises.
 
-    Nothing of it is kept. Raises RecipeError for a range or a number that makes no test, and like `train`.
+    Nothing of it is kept. Raises RecipeError for a range or a number that makes no test, SightlineError when the first
+    loss is no number, and like `train`.
     """
-    if not 0 < lowest < highest:
-        raise RecipeError(f"The lowest rate ({lowest}) must be greater than 0 and less than the highest ({highest}).")
+    if not (0 < lowest < highest and math.isfinite(highest / lowest)):
+        raise RecipeError(
+            f"The lowest rate ({lowest}) must be greater than 0 and less than the highest ({highest}), "
+            "which must be finite."
+        )
     if updates < 20:
         raise RecipeError(f"The range test needs at least 20 updates to see a slope, got {updates}.")
     check_job(recipe)
@@ -104,6 +109,8 @@ def find_learning_rate(
     watch = _Watch(task)
     with run_quietly():
         trainer_for(short, device, [watch]).fit(task, train_dataloaders=batches)
+    if not watch.losses:
+        raise SightlineError(lost_loss(recipe, math.nan, 1))
     rates = task.rates[: len(watch.losses)]
     return RateRange(
         rates=rates,
@@ -119,8 +126,6 @@ def steepest(rates: list[float], smoothed: list[float]) -> float | None:
 
     The first tenth of the updates, where few losses have been averaged, is left out.
     """
-    if not rates:  # the first loss was no number
-        return None
     first = len(rates) // 10
     lowest = first + int(np.argmin(smoothed[first:]))
     if lowest - first < 2 or smoothed[lowest] >= smoothed[first]:

@@ -92,22 +92,42 @@ def run_job(
     measure: Sequence[Split],
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
-    device, num_workers = recipe.train.device, recipe.data.num_workers
     pool = _pool(recipe, prepared)
-    if checkpoint is not None and checkpoint.data_fingerprint != pool.fingerprint:
+    if checkpoint is not None:
+        _check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
+    record(pool, folder / "splits.json")
+    with _store(recipe, pool) as store:
+        _train(recipe, prepared, pool, folder, checkpoint, store)
+        return _measured(recipe, prepared, folder, measure, store)
+
+
+def measure_job(recipe: Recipe, prepared: Prepared, folder: Path, *, measure: Sequence[Split]) -> ModelFolder:
+    """Measure the network of a run that was ended after its training, as `run_job` would have done."""
+    known = ModelFolder.read(folder).spec.provenance.data["fingerprint"]
+    _check_images(known, prepared.fingerprint, recipe, prepared, folder)
+    with _store(recipe, _pool(recipe, prepared)) as store:
+        return _measured(recipe, prepared, folder, measure, store)
+
+
+def _measured(
+    recipe: Recipe, prepared: Prepared, folder: Path, measure: Sequence[Split], store: Packed | None
+) -> ModelFolder:
+    """The run's folder, with figures on these splits."""
+    device, num_workers, table = recipe.train.device, recipe.data.num_workers, prepared.table
+    for name in measure:
+        written, places = ModelFolder.read(folder), prepared.splits.named()[name]
+        measured = evaluate_images(written, table, places, device=device, num_workers=num_workers, store=store)
+        keep_evaluation(written, table, places, *measured, name=name)
+    return ModelFolder.read(folder)
+
+
+def _check_images(known: str, found: str, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
+    """Raise ModelError unless the images are those that the run began with, by their fingerprints."""
+    if found != known:
         raise ModelError(
             f"The images in {_locations(recipe, prepared)} are not those the run in {str(folder)!r} began with: "
             "files were added, removed or changed. Put them back, or train anew."
         )
-    record(pool, folder / "splits.json")
-    with _store(recipe, pool) as store:
-        written = _train(recipe, prepared, pool, folder, checkpoint, store)
-        for name in measure:
-            places, table = prepared.splits.named()[name], prepared.table
-            measured = evaluate_images(written, table, places, device=device, num_workers=num_workers, store=store)
-            keep_evaluation(written, table, places, *measured, name=name)
-            written = ModelFolder.read(folder)  # with the figures of that split
-    return written
 
 
 def _pool(recipe: Recipe, prepared: Prepared) -> Pool:

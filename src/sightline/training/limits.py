@@ -52,7 +52,7 @@ class Clock:
 
 def outlook(recipe: Recipe, epochs: float) -> str:
     """What to expect of a run that has time for so many of its epochs."""
-    falls = "" if recipe.optim.schedule == "constant" else " before the learning rate has come down"
+    falls = "" if recipe.optim.course == "constant" else " before the learning rate has come down"
     fitting = max(int(epochs), 1)
     return (
         f"At this speed train.max_hours ({recipe.train.max_hours:g}) ends the run after some {epochs:.1f} of "

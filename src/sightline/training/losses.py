@@ -103,7 +103,8 @@ def class_weights(config: LossConfig, classes: Sequence[str], counts: Sequence[i
     """(K,) the weight of each class, from its number of training images; None where all weigh the same.
 
     "balanced" and "effective" have a mean of 1 over the training images, so that the learning rate keeps its
-    meaning. Raises RecipeError for the name of a class that there isn't, with the nearest.
+    meaning; a class without any weighs 0. Raises RecipeError for the name of a class that there isn't, with the
+    nearest.
 
     Source of "effective": Class-Balanced Loss Based on Effective Number of Samples (Cui et al., 2019), equation 2.
     """
@@ -118,5 +119,5 @@ def class_weights(config: LossConfig, classes: Sequence[str], counts: Sequence[i
         return np.array([wanted.get(name, 1.0) for name in classes])
     beta = config.effective_beta
     size = numbers if wanted == "balanced" else (1 - beta**numbers) / (1 - beta)
-    weights = 1 / size
+    weights = np.divide(1, size, out=np.zeros_like(size), where=size > 0)
     return weights * numbers.sum() / (weights * numbers).sum()

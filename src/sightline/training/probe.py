@@ -94,6 +94,7 @@ class _Features:
             batches = Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
             with files.whole_file(path) as aside:
                 rows = np.lib.format.open_memmap(aside, mode="w+", dtype=np.float32, shape=shape)
+                files.reserve(aside)
                 _compute(model.to(device), batches, preprocess, device, rows)
                 _standardise(rows, len(splits.train))
                 rows.flush()

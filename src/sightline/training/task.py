@@ -1,6 +1,7 @@
 """The LightningModule: augment, normalise, forward, loss. Everything random is seeded by its place in the run."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,12 @@ from sightline.training.lost_loss import lost_loss
 from sightline.training.optimizers import build_optimizer, set_rates
 from sightline.training.schedules import learning_rate, momentum
 from sightline.training.teacher import Teacher
+
+Outputs = Callable[[Tensor], list[tuple[float, Tensor]]]
+"""Images (B, 3, H, W) to logits (B, K), each with its weight in the loss."""
+
+_NO_COMPILER = ("No working C++ compiler", "Failed to find C compiler")
+"""What torch says where it finds none, on a CPU and on a GPU."""
 
 
 @dataclass(kw_only=True)
@@ -63,7 +70,7 @@ class ClassificationTask(lightning.LightningModule):
         self.teacher: Teacher | None = None
         self.num_labelled: int | None = None
         """Samples' images from this number on have no label; None where all have one."""
-        self.outputs = torch.compile(model.training_outputs) if recipe.train.compile else model.training_outputs
+        self.outputs: Outputs = _compiled(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     @property
     def at_update(self) -> bool:
@@ -152,4 +159,24 @@ class ClassificationTask(lightning.LightningModule):
         loss = float(self.progress.loss_sum)
         if math.isfinite(loss):
             return
-        raise SightlineError(lost_loss(self.recipe, loss, self.progress.position // self.batches_per_epoch + 1))
+        raise SightlineError(
+            lost_loss(self.recipe, loss, max(self.progress.position - 1, 0) // self.batches_per_epoch + 1)
+        )
+
+
+def _compiled(outputs: Outputs) -> Outputs:
+    """The same, compiled when it is first called. Raises SightlineError where no compiler works."""
+    compiled = torch.compile(outputs)
+
+    def call(images: Tensor) -> list[tuple[float, Tensor]]:
+        try:
+            return compiled(images)
+        except RuntimeError as error:
+            if any(sentence in str(error) for sentence in _NO_COMPILER):
+                raise SightlineError(
+                    "train.compile needs a C++ compiler (g++), and none works here. "
+                    "Install one, or set train.compile=false."
+                ) from error
+            raise
+
+    return call
