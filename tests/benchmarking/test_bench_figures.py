@@ -1,16 +1,38 @@
+from dataclasses import replace
+
 import pytest
 
-from sightline.benchmarking.figures import Accuracy, Bench, Latency, Ratio, Row, quality_of, unbeaten
+from sightline.benchmarking.figures import (
+    Accuracy,
+    Bench,
+    Latency,
+    Ratio,
+    Row,
+    compares_accuracy,
+    quality_of,
+    unbeaten,
+)
 from sightline.measuring import Rounds
 
 
 def row(
-    engine: str, milliseconds: float, *, size: int = 100, accuracy: float | None = None, batch_size: int = 1
+    engine: str,
+    milliseconds: float,
+    *,
+    model: str = "model",
+    size: int = 100,
+    accuracy: float | None = None,
+    said: str = "some",
+    num_seen: int = 0,
+    batch_size: int = 1,
+    baseline: bool = False,
 ) -> Row:
     latency = Latency(calls=9, p50_seconds=milliseconds / 1e3, p95_seconds=None, p99_seconds=None)
-    right = None if accuracy is None else Accuracy(value=accuracy, low=accuracy, high=accuracy, said="some")
+    right = None
+    if accuracy is not None:
+        right = Accuracy(value=accuracy, low=accuracy, high=accuracy, said=said, num_seen=num_seen)
     return Row(
-        model="model",
+        model=model,
         engine=engine,
         precision="float32",
         batch_size=batch_size,
@@ -20,7 +42,12 @@ def row(
         latency=latency,
         ratio=Ratio(value=10 / milliseconds, low=1, high=3),
         accuracy=right,
+        baseline=baseline,
     )
+
+
+def bench_of(rows: list[Row], baseline: str = "model, torch, float32") -> Bench:
+    return Bench(created="", command="", machine={}, plan={}, baseline=baseline, left_out=[], rows=rows)
 
 
 def rounds(*medians: float) -> Rounds:
@@ -63,9 +90,39 @@ def test_accuracy_that_is_known_of_some_only_is_not_compared() -> None:
     assert unbeaten(rows) == {0}
 
 
+def test_accuracy_on_different_images_is_not_compared_and_the_size_is_weighed() -> None:
+    rows = [row("torch", 2, size=400, accuracy=0.7, said="the test split")]
+    rows += [row("openvino", 3, size=100, accuracy=0.9, said="256 images"), row("onnx", 4, size=400, accuracy=0.95)]
+    assert not compares_accuracy(rows)
+    assert [rows[place].engine for place in sorted(unbeaten(rows))] == ["torch", "openvino"]
+    assert compares_accuracy([replace(one, accuracy=replace(one.accuracy, said="these")) for one in rows])
+
+
+def test_the_images_that_accuracy_is_on_are_said() -> None:
+    rows = [
+        row("torch", 2, model="a", accuracy=0.7),
+        row("onnx", 2, model="a", accuracy=0.7),
+        row("onnx", 1, model="c"),
+    ]
+    assert bench_of(rows).measured_on() == ["Accuracy, with its 95% interval, is on some."]
+    rows += [row("openvino", 3, model="b", accuracy=0.9, said="others", num_seen=42)]
+    assert bench_of(rows).measured_on() == [
+        "Accuracy of a is on some.",
+        "Accuracy of b is on others.",
+        "Accuracy on different images is not compared.",
+        "42 of these images bear names that b was trained on: its accuracy flatters it.",
+    ]
+    assert bench_of([row("onnx", 1)]).measured_on() == []
+
+
+def test_the_fastest_is_compared_with_the_baseline_although_it_is_called_alike() -> None:
+    bench = bench_of([row("torch", 10, baseline=True), row("torch", 5)])
+    assert bench.sentences()[0].endswith("with 5 ms: 2.00 times as fast as model, torch, float32 (1.00 to 3.00).")
+
+
 def test_the_fastest_of_each_group_is_said_with_its_spread() -> None:
-    rows = [row("torch", 10), row("onnx", 4), row("torch", 10, batch_size=8)]
-    bench = Bench(created="", command="", machine={}, plan={}, baseline="model, torch, float32", left_out=[], rows=rows)
+    rows = [row("torch", 10, baseline=True), row("onnx", 4), row("torch", 10, batch_size=8, baseline=True)]
+    bench = bench_of(rows)
     assert [len(group) for group in bench.groups()] == [2, 1]
     assert bench.sentences() == [
         "Batch 1, 2 threads: onnx is the fastest, with 4 ms: "

@@ -59,3 +59,17 @@ def test_an_engine_that_is_not_installed_is_an_error_when_named_and_a_note_when_
 def test_a_model_that_is_named_twice_is_refused(model: Path) -> None:
     with pytest.raises(SightlineError, match="named twice"):
         subjects([model, model / ".." / "model"], [])
+
+
+def test_folders_of_one_name_are_told_apart_by_the_folders_around_them(tmp_path: Path) -> None:
+    paths = [tmp_path / "o" / share / "1-prune" for share in ("macs=0.8", "macs=0.6")]
+    for path in paths:
+        make_folder(path)
+    other = make_foreign(tmp_path / "net.onnx")
+    names = [subject.name for subject in subjects(paths, [other])]
+    assert names == ["macs=0.8/1-prune", "macs=0.6/1-prune", "net.onnx"]
+
+
+def test_a_folder_that_is_named_by_a_dot_has_its_own_name(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(model)
+    assert [subject.name for subject in subjects([Path()], [])] == ["model"]

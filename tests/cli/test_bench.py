@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from foreign_network import make_foreign
 from making import make_folder, make_photos
+from markupsafe import escape
+
+from sightline.benchmarking.figures import Accuracy, Bench, Latency, Row
+from sightline.benchmarking.plan import Plan
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -46,6 +51,53 @@ def test_a_combination_that_fails_is_named_and_the_exit_code_is_1(tmp_path: Path
     assert "nothing could be measured." in out
 
 
+def test_models_of_one_name_have_a_column_and_the_baseline_is_not_taken_for_the_fastest(
+    tmp_path: Path, run_cli: Cli
+) -> None:
+    paths = [make_foreign(tmp_path / place / "net.ONNX") for place in ("a", "b") if (tmp_path / place).mkdir() is None]
+    arguments = [word for path in paths for word in ("--against", path)]
+    arguments += ["--engines", "onnx", "--batch", "1", "--threads", "1", "--seconds", "0.05"]
+    code, out, _ = run_cli("bench", *arguments, "--json", tmp_path / "b.json", "--html", tmp_path / "b.html")
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert code == 0
+    assert [(row["model"], row["baseline"]) for row in rows] == [("a/net.ONNX", True), ("b/net.ONNX", False)]
+    assert "a/net.ONNX  onnx" in out
+    assert "b/net.ONNX  onnx" in out
+    assert "Times are against a/net.ONNX, onnx, float32." in out
+    assert "Bench of a/net.ONNX and b/net.ONNX" in (tmp_path / "b.html").read_text()
+
+
+def test_which_images_accuracy_is_on_is_printed_and_on_the_page(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracy = Accuracy(value=0.9, low=0.8, high=0.95, said="60 images of '<b>'", num_seen=42)
+    row = Row(
+        model="run",
+        engine="torch",
+        precision="float32",
+        batch_size=1,
+        threads=1,
+        device="cpu",
+        size=9,
+        latency=Latency.of([0.1]),
+        images_per_second=10,
+        start_seconds=1,
+        accuracy=accuracy,
+    )
+    plan, about = asdict(Plan(data="<b>")), {"processor": "one", "cores": 1}
+    found = Bench(created="", command="", machine=about, plan=plan, baseline="run", left_out=[], rows=[row])
+    monkeypatch.setattr("sightline.benchmarking.bench", lambda *_, **__: found)
+    code, out, _ = run_cli("bench", "run", "--html", tmp_path / "b.html")
+    assert code == 0
+    page = (tmp_path / "b.html").read_text()
+    for sentence in (
+        "Accuracy, with its 95% interval, is on 60 images of '<b>'.",
+        "42 of these images bear names that run was trained on: its accuracy flatters it.",
+    ):
+        assert sentence in out.splitlines()
+        assert str(escape(sentence)) in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -67,6 +119,8 @@ def test_a_combination_that_fails_is_named_and_the_exit_code_is_1(tmp_path: Path
         (["{model}", "--against", "{model}/weights.safetensors"], "can't be opened by ONNX Runtime"),
         (["{model}", "--engines", "torch", "--data", "nowhere"], "nowhere"),
         (["{model}", "--engines", "torch", "--data", "{other}"], "Unknown class"),
+        (["{model}", "--images", "5"], "--images says how many images of --data are taken. Name --data too."),
+        (["--against", "{foreign}", "--data", "nowhere"], "--data measures model folders and exported ones."),
         (["{model}", "{model}"], "A model is named twice. Name each once."),
         (["{model}", "--device", "gpu"], "The device 'gpu' is not available here."),
     ],
@@ -76,7 +130,8 @@ def test_a_user_s_mistake_is_one_line(arguments: list[str], sentence: str, tmp_p
     other = tmp_path / "other"
     if "{other}" in arguments:
         make_photos(other, classes=("cat", "dog"), count=1)
-    code, out, err = run_cli("bench", *(word.format(model=model, other=other) for word in arguments))
+    foreign = make_foreign(tmp_path / "net.onnx")
+    code, out, err = run_cli("bench", *(word.format(model=model, other=other, foreign=foreign) for word in arguments))
     assert (code, out) == (2, "")
     assert err.startswith("error: ")
     assert sentence in err

@@ -38,11 +38,13 @@ def bench(models: Sequence[str | Path], *, against: Sequence[str | Path] = (), p
     """Time model folders, exported ones, and ONNX files that others wrote; see Plan for what is varied.
 
     A combination that fails has its reason in its row. Raises ModelError, SightlineError and MissingPackageError for
-    what can't be benched at all, DataError when the plan's images can't be read.
+    what can't be benched at all, DataError when the plan's images can't be read or have splits and none to test on.
     """
     plan = plan or Plan()
     found = subjects([Path(path) for path in models], [Path(path) for path in against])
     chosen, left_out = entries(found, plan)
+    if plan.data is not None and all(entry.subject.folder is None for entry in chosen):
+        raise SightlineError("--data measures model folders and exported ones. Name one, or leave it out.")
     if plan.device != "cpu":
         plan = replace(plan, device=pick_device(plan.device).type)
     with tempfile.TemporaryDirectory() as place:
@@ -157,6 +159,7 @@ class _Run:
             threads=threads,
             device=entry.device(self._plan),
             size=0 if failure else entry.size(),
+            baseline=entry == self._chosen[0],
             failure=failure,
         )
 

@@ -61,7 +61,9 @@ class Accuracy:
     low: float
     high: float
     said: str
-    """On which images, in words."""
+    """On which images, in words; the same words for the same images."""
+    num_seen: int = 0
+    """How many of them bear names that the model was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,8 @@ class Row:
     """Bytes that process has held at most; None where the system doesn't say."""
     gpu_memory: int = 0
     accuracy: Accuracy | None = None
+    baseline: bool = False
+    """Whether the ratios are to it."""
     best: bool = False
     """Whether no other row of its batch size and threads is better in one thing without being worse in the other."""
 
@@ -124,11 +128,29 @@ class Bench:
         """The fastest of each group, in words."""
         return [_fastest(group, self.baseline) for group in self.groups()]
 
+    def measured_on(self) -> list[str]:
+        """Which images accuracy was measured on, and what flatters it, in words."""
+        known = {row.model: row.accuracy for row in self.rows if row.accuracy is not None}
+        places = dict.fromkeys(accuracy.said for accuracy in known.values())
+        sentences = [f"Accuracy, with its 95% interval, is on {said}." for said in places]
+        if len(places) > 1:
+            named = {said: [name for name in known if known[name].said == said] for said in places}
+            sentences = [f"Accuracy of {', '.join(names)} is on {said}." for said, names in named.items()]
+            sentences.append("Accuracy on different images is not compared.")
+        return sentences + [
+            f"{accuracy.num_seen:,} of these images bear names that {name} was trained on: its accuracy flatters it."
+            for name, accuracy in known.items()
+            if accuracy.num_seen
+        ]
+
 
 def compares_accuracy(rows: Sequence[Row]) -> bool:
-    """Whether accuracy is known of all rows that have figures, and isn't the same."""
-    found = {row.accuracy and row.accuracy.value for row in rows if row.latency is not None}
-    return len(found) > 1 and None not in found
+    """Whether accuracy is known of all rows that have figures, on the same images, and isn't the same."""
+    found = [row.accuracy for row in rows if row.latency is not None]
+    known = [accuracy for accuracy in found if accuracy is not None]
+    if len(known) < len(found) or len({accuracy.said for accuracy in known}) > 1:
+        return False
+    return len({accuracy.value for accuracy in known}) > 1
 
 
 def quality_of(rows: Sequence[Row]) -> Callable[[Row], float] | None:
@@ -171,7 +193,7 @@ def _fastest(rows: Sequence[Row], baseline: str) -> str:
     several = len({row.model for row in rows}) > 1
     name = f"{best.model}, {best.label}," if several else best.label
     said = f"{where(rows)}: {name} is the fastest, with {seconds * 1e3:.3g} ms"
-    if best.ratio is None or f"{best.model}, {best.engine}, {best.precision}" == baseline:
+    if best.ratio is None or best.baseline:
         return f"{said}."
     ratio = best.ratio
     return f"{said}: {ratio.value:.2f} times as fast as {baseline} ({ratio.low:.2f} to {ratio.high:.2f})."

@@ -1,42 +1,62 @@
 """How right each engine's answers are, on images with known labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.benchmarking.figures import Accuracy
 from sightline.data.loader import Pixels
-from sightline.data.prepare import readable_table
 from sightline.engines import Folder
-from sightline.errors import DataError
-from sightline.evaluation import check_classes
+from sightline.errors import ModelError
+from sightline.evaluation import images_of
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.metrics import evaluate_logits
 from sightline.evaluation.multilabel import evaluate_labels
+from sightline.evaluation.seen import num_seen
 from sightline.measuring.process import Worker
 from sightline.model_folder import ModelFolder
 
 _CHUNK = 64
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """Images as a model sees them."""
+
+    pixels: Path
+    """A .npy file of (N, 3, image_size, image_size)."""
+    truth: NDArray[np.int64]
+    """(N,) class numbers; with several labels an image (N, K), 0 or 1."""
+    paths: list[str]
+    """Relative to their data."""
+    said: str
+    """Which they are, in words."""
+
+
 class Labelled:
-    """Images with known labels, decoded once for each preprocessing, in a folder for the time being."""
+    """Images with known labels, decoded once for each preprocessing, in a folder for the time being.
+
+    They are the test split of `location`, or all of it where it has no splits.
+    """
 
     def __init__(self, location: str, num_images: int, place: Path) -> None:
         self._location = location
         self._num_images = num_images
         self._place = place
-        self._stored: dict[object, tuple[Path, np.ndarray]] = {}
+        self._stored: dict[object, _Prepared] = {}
 
     def measure(self, folder: Folder, worker: Worker) -> Accuracy:
         """The accuracy of a worker's answers; with several labels an image, the share of exactly right ones.
 
-        Raises DataError when the images can't be read, have no labels or a class that the model doesn't know.
+        Raises DataError when the images can't be read, have no labels or a class that the model doesn't know,
+        ModelError when the model's list of its training images is damaged.
         """
-        pixels, truth = self._prepared(folder)
+        prepared = self._prepared(folder)
         logits_file = self._place / "logits.npy"
-        worker.answer(pixels, logits_file)
-        spec, logits = folder.spec, np.load(logits_file)
+        worker.answer(prepared.pixels, logits_file)
+        spec, truth, logits = folder.spec, prepared.truth, np.load(logits_file)
         temperature = spec.calibration.temperature
         if spec.thresholds is None:
             interval = evaluate_logits(logits, truth, spec.classes, temperature=temperature).accuracy
@@ -44,35 +64,45 @@ class Labelled:
             thresholds = spec.thresholds.values
             found = evaluate_labels(logits, truth, spec.classes, thresholds=thresholds, temperature=temperature)
             interval = found.exact_match
-        return _accuracy(interval, f"{len(truth):,} images of {self._location!r}")
+        return _accuracy(interval, prepared.said, _num_seen(folder, prepared.paths))
 
     def pixels(self, folder: Folder) -> Path:
         """The file of the images as this model sees them, (N, 3, image_size, image_size). Raises DataError."""
-        return self._prepared(folder)[0]
+        return self._prepared(folder).pixels
 
-    def _prepared(self, folder: Folder) -> tuple[Path, np.ndarray]:
-        """The file of the pixels (N, 3, image_size, image_size), and the labels."""
+    def _prepared(self, folder: Folder) -> _Prepared:
         spec = folder.spec
         separator = spec.provenance.data.get("label_separator") if spec.multi_label else None
         key = (spec.preprocess, spec.classes, separator)
         if key in self._stored:
             return self._stored[key]
-        table = readable_table(self._location, label_separator=separator)
-        check_classes(table, ModelFolder(folder.path, spec))
-        places = [number for number, split in enumerate(table.splits) if split == "test"] or range(len(table.paths))
+        table, places = images_of(folder, self._location)
         chosen = np.linspace(0, len(places) - 1, min(self._num_images, len(places))).round().astype(np.int64)
-        if not len(chosen):
-            raise DataError(f"There are no images in {self._location!r}.")
-        indices, side = np.array(places, dtype=np.int64)[chosen], spec.preprocess.image_size
+        indices, side = places[chosen], spec.preprocess.image_size
         path = self._place / f"pixels-{len(self._stored)}.npy"
         stored = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(len(indices), 3, side, side))
         source = Pixels(table, spec.preprocess, canvas=False)
         for start in range(0, len(indices), _CHUNK):
             stored[start : start + _CHUNK] = source.batch(indices[start : start + _CHUNK]).numpy()
         stored.flush()
-        self._stored[key] = (path, table.numbered(spec.classes)[indices])
+        place = repr(self._location) if None in table.splits else f"the test split of {self._location!r}"
+        self._stored[key] = _Prepared(
+            pixels=path,
+            truth=table.numbered(spec.classes)[indices],
+            paths=[table.paths[index] for index in indices],
+            said=f"{len(indices):,} images of {place}",
+        )
         return self._stored[key]
 
 
-def _accuracy(interval: Interval, said: str) -> Accuracy:
-    return Accuracy(value=interval.value, low=interval.low, high=interval.high, said=said)
+def _num_seen(folder: Folder, paths: list[str]) -> int:
+    """How many of the paths bear names that the model was trained on, as far as it is at hand."""
+    try:
+        home = folder if isinstance(folder, ModelFolder) else folder.model_folder()
+    except ModelError:
+        return 0
+    return num_seen(home.path, paths)
+
+
+def _accuracy(interval: Interval, said: str, seen: int) -> Accuracy:
+    return Accuracy(value=interval.value, low=interval.low, high=interval.high, said=said, num_seen=seen)

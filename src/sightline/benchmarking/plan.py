@@ -1,6 +1,7 @@
 """What is to be benched: the plan, the models, and which engine runs which in which precision."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Plan:
     """Turns that these are divided into."""
     device: str = "cpu"
     data: str | None = None
-    """Images with known labels, to measure accuracy on; the first ones are what is timed, else noise is."""
+    """Images with known labels, or their test split, to measure accuracy on; the first are timed, else noise is."""
     num_images: int = 1000
     """How many of them at most, spread evenly."""
 
@@ -64,16 +65,13 @@ class Plan:
 class Subject:
     """A model that is benched."""
 
+    name: str
+    """What it is called in the table, unlike any other."""
     path: Path
     folder: "Folder | None"
     """None of an ONNX file that Sightline didn't write."""
     stated: StatedInput | None = None
     """What such a file takes."""
-
-    @property
-    def name(self) -> str:
-        """What it is called in the table."""
-        return self.path.name or str(self.path.resolve().name)
 
     @property
     def is_model_folder(self) -> bool:
@@ -111,14 +109,26 @@ class Entry:
 
 def subjects(models: list[Path], against: list[Path]) -> list[Subject]:
     """The models, opened as far as to know what they are. Raises ModelError for what is none."""
-    ours = [Subject(path, open_folder(path)) for path in models]
-    foreign = [Subject(path, None, stated_input(path)) for path in against]
+    names = iter(_names([*models, *against]))
+    ours = [Subject(next(names), path, open_folder(path)) for path in models]
+    foreign = [Subject(next(names), path, None, stated_input(path)) for path in against]
     if not ours and not foreign:
         raise SightlineError("There is nothing to bench. Name a model folder, an exported one, or --against FILE.onnx.")
-    names = [subject.path.resolve() for subject in (*ours, *foreign)]
-    if len(set(names)) < len(names):
+    places = [subject.path.resolve() for subject in (*ours, *foreign)]
+    if len(set(places)) < len(places):
         raise SightlineError("A model is named twice. Name each once.")
     return ours + foreign
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """Each path's last part, with as many of the parts before it as tell it from the others."""
+    all_parts = [Path(os.path.abspath(path)).parts for path in paths]  # noqa: PTH100 - resolve() would follow links
+    names: list[str] = []
+    for number, parts in enumerate(all_parts):
+        others = all_parts[:number] + all_parts[number + 1 :]
+        unlike = (n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others))
+        names.append(str(Path(*parts[-next(unlike, len(parts)) :])))
+    return names
 
 
 def entries(found: list[Subject], plan: Plan) -> tuple[list[Entry], list[str]]:

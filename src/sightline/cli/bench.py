@@ -25,7 +25,7 @@ def bench(
     data: Annotated[
         str | None, typer.Option(help="Images with known labels, to measure accuracy; else the folders' own figures.")
     ] = None,
-    images: Annotated[int, typer.Option(help="How many of them at most.", min=1)] = 1000,
+    images: Annotated[int | None, typer.Option(help="How many of them at most.", min=1, show_default="1000")] = None,
     engines: Annotated[
         str, typer.Option(help=f"Some of {','.join(catalog.names('sightline.engines'))}; all that can run if left out.")
     ] = "",
@@ -52,6 +52,8 @@ def bench(
     _check_files(json_path, html_path)
     if engines and not _words(engines):
         raise SightlineError(f"--engines takes names with commas between them, got {engines!r}.")
+    if images is not None and data is None:
+        raise SightlineError("--images says how many images of --data are taken. Name --data too.")
     plan = Plan(
         engines=tuple(_words(engines)),
         precisions=tuple(_words(precision)),
@@ -60,7 +62,7 @@ def bench(
         seconds=seconds,
         device=device,
         data=data,
-        num_images=images,
+        num_images=Plan.num_images if images is None else images,
     )
     found = run(models or [], against=against or [], plan=plan)
     _print(found)
@@ -111,6 +113,8 @@ def _print(found: "Bench") -> None:
         print()
     print(*found.sentences(), sep="\n")
     print(f"Times are against {found.baseline}. * marks what no other is ahead of in both speed and {_judged(found)}.")
+    for sentence in found.measured_on():
+        print(sentence)
     for row in found.failures:
         print(f"failed: {_name(row, several=True)}, batch {row.batch_size}: {row.failure}")
     for reason in found.left_out:

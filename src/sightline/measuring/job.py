@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class Job:
     @property
     def foreign(self) -> bool:
         """Whether it is a file that is no folder of ours."""
-        return self.path.endswith(".onnx")
+        return Path(self.path).is_file()
 
     def open(self) -> tuple[Called, NDArray[Any]]:
         """The network, and a batch to call it with. Raises SightlineError."""

@@ -34,7 +34,6 @@ def render_bench(bench: Bench) -> str:
         groups=groups,
         title=f"Bench of {' and '.join(names) if len(names) < 3 else f'{len(names)} models'}",
         several=len(names) > 1,
-        said=sorted({row.accuracy.said for row in bench.rows if row.accuracy is not None}),
         interval=_interval,
     )
 
