@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from sightline.errors import SightlineError, UnreadableImageError
 
@@ -34,6 +34,13 @@ MAX_BYTES = 16 * 2**20
 FULL = 429
 """The status of a server whose queue is full."""
 
+TOO_LARGE = 413
+"""The status of a request with more bytes, or images, than the server takes."""
+
+
+class _TooLargeError(SightlineError):
+    """A request that the server takes in parts, or not at all."""
+
 
 class Client:
     """One connection to a server, opened when it is needed and kept."""
@@ -41,17 +48,17 @@ class Client:
     def __init__(
         self, address: str, *, model: str | None = None, token: str | None = None, timeout_seconds: float = 60.0
     ) -> None:
-        parts = urlsplit(address if "://" in address else f"http://{address}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SightlineError(f"{address!r} is no server's address; it looks like http://127.0.0.1:8000.")
+        parts = _parts(address)
         self.address = f"{parts.scheme}://{parts.netloc}"
         self.model = model
-        self._prefix = parts.path.rstrip("/")
-        self._token = token or os.environ.get("SIGHTLINE_TOKEN")
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%")
+        self._token = (token or os.environ.get("SIGHTLINE_TOKEN", "")).strip()
+        if not (self._token.isascii() and self._token.isprintable()):
+            raise SightlineError("The token isn't printable ASCII, and can't be sent to a server.")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         try:
-            self._connection = kind(parts.hostname, parts.port, timeout=timeout_seconds)
-        except ValueError as error:
+            self._connection = kind(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        except (ValueError, http.client.InvalidURL) as error:
             raise SightlineError(f"{address!r} is no server's address: {error}.") from error
         self._patience = timeout_seconds
 
@@ -118,9 +125,8 @@ class Client:
             except UnreadableImageError as error:
                 answers[place] = Prediction(name, error=str(error))
         for group in _groups(contents):
-            form, kind = _form([contents[place] for place in group])
-            told = self._ask("POST", "/v1/predict", {"top_k": top_k, "model": self.model}, form, kind)
-            for place, image in zip(group, told["images"], strict=True):
+            told = self._ask_about([contents[place] for place in group], top_k)
+            for place, image in zip(group, told, strict=True):
                 name = chunk[place][0]
                 if "error" in image:
                     answers[place] = Prediction(name, error=image["error"]["message"])
@@ -128,6 +134,17 @@ class Client:
                 listed = (Guess(guess["label"], guess["probability"]) for guess in image["predictions"])
                 answers[place] = Prediction(name, tuple(listed))
         yield from (answers[place] for place in range(len(chunk)))
+
+    def _ask_about(self, contents: list[bytes], top_k: int | None) -> list[dict[str, Any]]:
+        """What the server says of each image. What is too large for one request is sent in two, down to one image."""
+        form, kind = _form(contents)
+        try:
+            return self._ask("POST", "/v1/predict", {"top_k": top_k, "model": self.model}, form, kind)["images"]
+        except _TooLargeError:
+            if len(contents) == 1:
+                return [{"error": {"message": f"{len(contents[0]):,} bytes are more than the server takes"}}]
+            half = len(contents) // 2
+            return self._ask_about(contents[:half], top_k) + self._ask_about(contents[half:], top_k)
 
     def _ask(
         self,
@@ -152,7 +169,8 @@ class Client:
             return content
         told = content.get("error", {})
         sentence = told.get("message", f"status {status}") if isinstance(told, dict) else str(told)
-        raise SightlineError(f"The server at {self.address} refused: {sentence}")
+        kind_of_error = _TooLargeError if status == TOO_LARGE else SightlineError
+        raise kind_of_error(f"The server at {self.address} refused: {sentence}")
 
     def _exchange(
         self, method: str, target: str, body: bytes | None, headers: dict[str, str]
@@ -160,7 +178,7 @@ class Client:
         """Status, seconds to wait where it is full, and content. A kept connection that has ended is opened anew."""
         kept = self._connection.sock is not None
         try:
-            self._connection.request(method, target, body, headers)
+            self._send(method, target, body, headers)
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -177,6 +195,27 @@ class Client:
             raise SightlineError(f"What answers at {self.address} is no Sightline server.")
         after = answer.headers.get("retry-after", "1")
         return answer.status, float(after) if after.isdigit() else 1.0, content
+
+    def _send(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> None:
+        """Send a request, or as much of it as the server takes: one that refuses it early has answered by then."""
+        try:
+            self._connection.request(method, target, body, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            if self._connection.sock is None:
+                raise
+
+
+def _parts(address: str) -> SplitResult:
+    """Raises SightlineError for what is no address of a server."""
+    refused = SightlineError(f"{address!r} is no server's address; it looks like http://127.0.0.1:8000.")
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        (parts.hostname or "").encode("idna")  # as looking it up will do
+    except ValueError as error:
+        raise refused from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise refused
+    return parts
 
 
 def _content(image: Content) -> bytes:

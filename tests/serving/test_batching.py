@@ -309,6 +309,70 @@ def test_heat_maps_are_run_when_no_prediction_waits() -> None:
     assert max(map(len, recorder.runs)) == 8
 
 
+def with_slow_batcher(
+    recorder: Recorder, limits: Limits, scenario: Callable[[Batcher], Coroutine[Any, Any, None]]
+) -> None:
+    async def main() -> None:
+        model = Model("m", recorder.decode, recorder.probabilities)
+        batcher = Batcher(model, batching=Batching(max_batch=1), limits=limits, metrics=Metrics(), cores=1)
+        await scenario(batcher)
+        recorder.may_run.set()
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_a_heat_map_takes_no_more_of_the_queue_than_one_run() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        first = batcher.submit([b"\1"], deadline=deadline())
+        await asyncio.sleep(0.1)  # the pace: 0.1 seconds an image
+        recorder.may_run.set()
+        await first.future
+        recorder.may_run.clear()
+        heat = batcher.submit_background(np.full((65, 3, 1, 1), 9, np.uint8), deadline=deadline())
+        predictions = [batcher.submit([b"\2"], deadline=deadline()) for _ in range(8)]
+        with pytest.raises(RequestError, match="16 images are waiting"):
+            batcher.submit([b"\3"], deadline=deadline())
+        assert batcher.waiting == 65 + 8
+        recorder.may_run.set()
+        await asyncio.gather(heat.future, *(ticket.future for ticket in predictions))
+        assert batcher.waiting == batcher._in_background == 0
+
+    with_slow_batcher(recorder, Limits(max_queue=16, max_images=16, max_queue_seconds=4), scenario)
+
+
+def test_a_heat_map_that_is_dropped_takes_nothing_of_the_queue() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        running = batcher.submit([b"\1"], deadline=deadline())
+        await until(recorder.running.is_set)
+        batcher.drop(batcher.submit_background(np.full((65, 3, 1, 1), 9, np.uint8), deadline=deadline()))
+        accepted = batcher.submit([b"\2"] * 3, deadline=deadline())
+        recorder.may_run.set()
+        await asyncio.gather(running.future, accepted.future)
+
+    with_slow_batcher(recorder, Limits(max_queue=4, max_images=4), scenario)
+
+
+def test_the_time_before_a_heat_map_is_not_taken_for_its_pace() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        await asyncio.sleep(0.6)
+        with batcher.kept():
+            await batcher.submit_background(np.full((1, 3, 1, 1), 9, np.uint8), deadline=deadline()).future
+            recorder.may_run.clear()
+            for number in (b"\1", b"\2"):
+                batcher.submit([number], deadline=deadline())
+
+    with_slow_batcher(recorder, Limits(max_queue_seconds=0.5), scenario)
+
+
 def test_a_batcher_that_is_kept_does_not_close() -> None:
     async def scenario(batcher: Batcher) -> None:
         with batcher.kept():

@@ -1,7 +1,10 @@
 import threading
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any
 
 import pytest
 import uvicorn
@@ -11,15 +14,15 @@ from sightline.errors import SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.prediction import Predictor
 from sightline.serving.app import App
-from sightline.serving.limits import Settings
+from sightline.serving.limits import Limits, Settings
 
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def address(served_model: ModelFolder) -> Generator[str]:
-    """A server in a thread, at a free port."""
-    app = App(Settings(models=(str(served_model.path),), watch_seconds=0, access_log=False, token="t0ken"))
+@contextmanager
+def listening(model: ModelFolder, **settings: Any) -> Generator[str]:
+    """The address of a server in a thread, at a free port."""
+    app = App(Settings(models=(str(model.path),), watch_seconds=0, access_log=False, **settings))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="on", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -28,6 +31,12 @@ def address(served_model: ModelFolder) -> Generator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def address(served_model: ModelFolder) -> Generator[str]:
+    with listening(served_model, token="t0ken") as at:
+        yield at
 
 
 @pytest.fixture
@@ -76,7 +85,48 @@ def test_a_refusal_is_the_server_s_sentence(client: Client, address: str) -> Non
         other.models()
 
 
-@pytest.mark.parametrize("wrong", ["", "ftp://x", "http://", "http://x:port"])
+def test_a_refusal_is_heard_while_a_large_image_is_sent(address: str) -> None:
+    with Client(address, token="wrong") as client, pytest.raises(SightlineError, match="Send the server's token"):
+        client.predict([bytes(20_000_000)])
+
+
+def test_an_image_that_is_too_large_fails_alone(client: Client, photo: bytes) -> None:
+    answers = client.predict([photo, bytes(34_000_000), photo])
+    assert [answer.error for answer in answers] == [None, "34,000,000 bytes are more than the server takes", None]
+
+
+def test_images_that_are_too_many_for_one_request_go_in_several(served_model: ModelFolder, photos: Path) -> None:
+    files = sorted(photos.rglob("*.jpg"))[:7]
+    with listening(served_model, limits=Limits(max_images=2)) as address, Client(address) as client:
+        assert rounded(client.predict(files)) == rounded(Predictor(served_model).predict(files))
+
+
+class _Refusing(BaseRequestHandler):
+    """Answers before a body has come, and closes."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+        told = b'{"error": {"message": "not you"}}'
+        self.request.sendall(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: %d\r\n\r\n%b" % (len(told), told))
+
+
+def test_a_refusal_is_read_from_a_connection_that_has_ended() -> None:
+    with ThreadingTCPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with (
+            Client(f"http://127.0.0.1:{server.server_address[1]}") as client,
+            pytest.raises(SightlineError, match="refused: not you"),
+        ):
+            client.predict([bytes(15_000_000)])
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "ftp://x", "http://", "http://x:port", "http://[::1", "http://my..host", "http://a b", f"http://{'x' * 64}"],
+)
 def test_what_is_no_address_is_refused(wrong: str) -> None:
     with pytest.raises(SightlineError, match="is no server's address"):
         Client(wrong)
@@ -119,3 +169,19 @@ def test_the_command_prints_the_server_s_answers(
     assert run_cli("predict", "photos", photos, "--server", address) == run_cli("predict", served_model.path, photos)
     code, _, err = run_cli("predict", "photos", photos, "--server", address, "--threads", "2")
     assert (code, err) == (2, "error: --threads is the server's to choose; leave it out with --server.\n")
+
+
+@pytest.mark.parametrize("wrong", ["http://[::1", "http://my..host"])
+def test_the_command_refuses_what_is_no_address_in_one_line(wrong: str, photos: Path, run_cli: Cli) -> None:
+    sentence = f"error: {wrong!r} is no server's address; it looks like http://127.0.0.1:8000.\n"
+    assert run_cli("predict", "photos", photos, "--server", wrong) == (2, "", sentence)
+
+
+def test_the_command_goes_on_after_an_image_that_is_too_large(
+    address: str, photos: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_TOKEN", "t0ken")
+    (photos / "blue" / "000.jpg").write_bytes(bytes(34_000_000))
+    code, out, err = run_cli("predict", "photos", photos, "--server", address)
+    assert (code, len(out.splitlines())) == (1, 35)
+    assert "34,000,000 bytes are more than the server takes" in err

@@ -1,5 +1,6 @@
 """What each path gives, beside /v1/predict, which has a file of its own."""
 
+import base64
 import json
 import re
 from io import BytesIO
@@ -49,6 +50,13 @@ def test_a_heat_map_can_be_for_another_class_and_be_a_picture(client: TestClient
     picture = client.post("/v1/explain", content=photo, headers={"accept": "image/png"})
     assert picture.headers["content-type"] == "image/png"
     assert Image.open(BytesIO(picture.content)).size == (16, 16)
+
+
+def test_a_heat_map_has_the_name_that_its_image_is_given(client: TestClient, photo: bytes) -> None:
+    sent = {"images": [base64.b64encode(photo).decode()], "name": "x.jpg"}
+    assert client.post("/v1/explain", json=sent).json()["name"] == "x.jpg"
+    form = client.post("/v1/explain", files={"f": photo}, data={"name": "x.jpg"})
+    assert form.json()["name"] == "x.jpg"
 
 
 def test_a_heat_map_of_what_is_no_image_is_refused(client: TestClient, photo: bytes) -> None:

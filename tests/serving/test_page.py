@@ -74,6 +74,36 @@ def test_a_file_that_is_no_image_is_told_so(page: Page, tmp_path: Path) -> None:
     assert page.inner_text(".problem") == "not an image in a known format"
 
 
+def test_many_pictures_are_sent_in_several_requests(page: Page, photos: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    files = sorted(photos.rglob("*.jpg")) * 2
+    page.set_input_files("#file", files[:70])
+    page.wait_for_selector(".result:nth-child(70) .bars")
+    assert sum("/v1/predict" in url for url in asked) == 2
+    assert "70 pictures." in page.inner_text("[role=status]")
+    asked.clear()
+    for number in range(4):  # three of them are more than 32 MiB
+        (tmp_path / f"{number}.jpg").write_bytes(files[0].read_bytes() + bytes(12_000_000))
+    page.set_input_files("#file", [tmp_path / f"{number}.jpg" for number in range(4)])
+    page.wait_for_selector(".result:nth-child(4) .bars")
+    assert sum("/v1/predict" in url for url in asked) == 2
+
+
+def test_a_picture_that_is_too_large_fails_alone(
+    browser: Browser, run_server: Callable[..., Running], served_model: ModelFolder, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "large.jpg").write_bytes(bytes(34_000_000))
+    page = browser.new_page()
+    page.goto(run_server(served_model.path).address)
+    page.wait_for_selector("#facts dt")
+    page.set_input_files("#file", [tmp_path / "large.jpg", photos / "red" / "000.jpg"])
+    page.wait_for_selector(".bars li")
+    assert "A request may have 33,554,432 bytes" in page.inner_text(".problem")
+    assert page.locator(".result").count() == 2
+    page.close()
+
+
 def test_the_keyboard_reaches_the_choice_of_a_picture_first(page: Page) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "file"

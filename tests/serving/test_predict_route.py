@@ -78,6 +78,29 @@ def test_a_wrong_option_is_refused_by_name(client: TestClient, photo: bytes, que
     assert sentence in answer.json()["error"]["message"]
 
 
+def test_a_request_of_one_image_can_name_it_in_every_encoding(client: TestClient, photo: bytes) -> None:
+    coded = base64.b64encode(photo).decode()
+    answers = [
+        client.post("/v1/predict?name=x.jpg", content=photo),
+        client.post("/v1/predict?name=x.jpg", files={"f": photo}),
+        client.post("/v1/predict", files={"f": photo}, data={"name": "x.jpg"}),
+        client.post("/v1/predict?name=x.jpg", json={"images": [coded]}),
+        client.post("/v1/predict", json={"images": [coded], "name": "x.jpg"}),
+    ]
+    assert [answer.json()["images"][0]["name"] for answer in answers] == ["x.jpg"] * 5
+
+
+def test_one_name_for_several_images_is_refused(client: TestClient, photo: bytes) -> None:
+    coded = base64.b64encode(photo).decode()
+    answers = [
+        client.post("/v1/predict?name=x.jpg", files=[("f", photo), ("f", photo)]),
+        client.post("/v1/predict", json={"images": [coded, coded], "name": "x.jpg"}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+        assert "name is for a request of one image; 2 were sent" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -109,6 +132,7 @@ def test_json_that_is_not_as_asked_is_refused(client: TestClient, body: bytes) -
         ("multipart/form-data; boundary=b", b"--b\r\ncontent-disposition: form-data; name=f" + b"x" * 9000),
         ("multipart/form-data; boundary=b", b"nothing"),
         ("multipart/form-data; boundary=b", b"--b--\r\n"),
+        ("multipart/form-data; boundary=" + "b" * 257, b"x"),
     ],
 )
 def test_a_form_that_is_broken_is_refused(client: TestClient, kind: str, body: bytes) -> None:

@@ -136,6 +136,25 @@ def test_a_killed_worker_comes_back_and_all_stop_together(
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
+def test_a_worker_that_can_t_open_a_damaged_model_leaves_the_others_alone(
+    run_server: Run, tmp_path: Path, photo: bytes
+) -> None:
+    folder = make_filled(tmp_path / "photos")
+    running = run_server(folder.path, "--workers", "2")
+    until(lambda: len(children(running.process.pid)) == 2)
+    assert post(running.address, photo)[0] == 200
+    described = (folder.path / "model.json").read_bytes()
+    (folder.path / "model.json").write_bytes(b"half")
+    os.kill(children(running.process.pid)[0], signal.SIGKILL)
+    log = tmp_path / "server.log"
+    until(lambda: "ended with 2; another takes its place" in log.read_text())
+    assert post(running.address, photo)[0] == 200
+    (folder.path / "model.json").write_bytes(described)
+    until(lambda: len(children(running.process.pid)) == 2)
+    running.process.terminate()
+    assert running.process.wait(20) == 0
+
+
 def test_workers_end_when_their_parent_is_killed(run_server: Run, served_model: ModelFolder, photo: bytes) -> None:
     running = run_server(served_model.path, "--workers", "2")
     assert post(running.address, photo)[0] == 200

@@ -68,6 +68,70 @@ def test_a_head_that_takes_too_long_is_given_up(port: int, sent: bytes) -> None:
     assert time.monotonic() - start < 10
 
 
+ALIVE = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def answers(connection: socket.socket, count: int) -> bytes:
+    """What comes back until so many answers are whole."""
+    received = b""
+    while received.count(b'{"live":true}') < count:
+        piece = connection.recv(65536)
+        assert piece, received
+        received += piece
+    return received
+
+
+@pytest.mark.parametrize(
+    "sent", [b"\r\n", b"\n", b"G"], ids=["an empty line", "a line feed", "the beginning of a request"]
+)
+def test_a_kept_connection_with_less_than_a_head_is_given_up(port: int, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
+        connection.sendall(ALIVE)
+        answers(connection, 1)
+        connection.sendall(sent)
+        assert connection.recv(100) == b""
+
+
+def test_a_body_that_goes_on_after_its_answer_is_given_up(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
+        connection.sendall(ALIVE.replace(b"host: x", b"host: x\r\ncontent-length: 100"))
+        answers(connection, 1)
+        connection.sendall(b"x")
+        assert connection.recv(100) == b""
+
+
+def test_an_idle_connection_and_requests_in_line_are_not(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=4) as connection:
+        for count in (1, 3):
+            connection.sendall(ALIVE * count)
+            answers(connection, count)
+            time.sleep(0.6)
+        connection.sendall(b"\r\n" + ALIVE[:10])
+        time.sleep(0.1)
+        connection.sendall(ALIVE[10:] + b"\r\n")
+        answers(connection, 1)
+        time.sleep(0.6)
+        connection.sendall(ALIVE)
+        answers(connection, 1)
+
+
+def test_an_empty_line_after_a_request_does_not_end_it(port: int, app: App, photo: bytes) -> None:
+    batcher = next(iter(app.served)).batcher
+    model = batcher._model
+
+    def decode(source: Source) -> NDArray[np.uint8]:
+        time.sleep(0.8)
+        return model.decode(source)
+
+    batcher._model = replace(model, decode=decode)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(head(len(photo)) + photo)
+        time.sleep(0.1)
+        connection.sendall(b"\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    batcher._model = model
+
+
 def test_a_head_that_is_too_long_is_refused(port: int) -> None:
     answer = answer_to(port, b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000)
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -83,6 +147,13 @@ def test_a_body_that_is_too_large_is_refused_unread(port: int) -> None:
     for length in (b"-1", b"1e3", b"\xb2", b"9" * 30):
         sent = head(0).replace(b"content-length: 0", b"content-length: " + length)
         assert answer_to(port, sent)[9:12] in (b"400", b"413")
+
+
+def test_a_refusal_reaches_a_client_that_sends_all_before_it_reads(port: int) -> None:
+    length = 40 * 2**20
+    answer = answer_to(port, head(length) + b"x" * length)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"body_too_large"' in answer
 
 
 def test_a_client_that_leaves_has_its_work_dropped(port: int, app: App, photo: bytes) -> None:

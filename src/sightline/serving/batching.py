@@ -48,6 +48,8 @@ class Batcher:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._waiting = 0  # images accepted and not yet answered; the event loop's alone
+        self._in_background = 0  # how many of them are heat maps'
+        self._keepers = 0
         self._pace = 0.0  # seconds for an image while there is always one waiting, a moving average
         self._paced_at = 0.0  # when the last one was answered, or the first one accepted
         self._idle = asyncio.Event()
@@ -87,6 +89,7 @@ class Batcher:
         """
         self._admit(len(sources))
         ticket = self._ticket(len(sources), deadline)
+        self._add(len(sources))
         now = time.monotonic()
         with self._has_arrived:
             for place, source in enumerate(sources):
@@ -100,8 +103,8 @@ class Batcher:
 
     def submit_background(self, pixels: NDArray[np.uint8], *, deadline: float) -> Ticket:
         """Accept pixels (B, 3, S, S) that are run when nothing else is: heat maps."""
-        self._add(len(pixels))
-        ticket = self._ticket(len(pixels), deadline)
+        ticket = self._ticket(len(pixels), deadline, background=True)
+        self._add(len(pixels), background=True)
         with self._has_ready:
             self._background.extend(Work(ticket, place, None, row) for place, row in enumerate(pixels))
             self._has_ready.notify()
@@ -110,11 +113,13 @@ class Batcher:
     @contextmanager
     def kept(self) -> Generator[None]:
         """Within the block `close` waits: for whoever will submit later."""
-        self._add(1)
+        self._keepers += 1
+        self._note_idleness()
         try:
             yield
         finally:
-            self._add(-1)
+            self._keepers -= 1
+            self._note_idleness()
 
     def drop(self, ticket: Ticket) -> None:
         """Nobody waits for it any more: what isn't begun is forgotten."""
@@ -128,7 +133,7 @@ class Batcher:
                 line.extend(kept)
             self._has_arrived.notify_all()  # there may be room for what waits to be decoded
             self._has_ready.notify()
-        self._add(-forgotten)
+        self._add(-forgotten, background=ticket.background)
 
     async def close(self) -> None:
         """Answer what was accepted, then end the threads."""
@@ -138,24 +143,32 @@ class Batcher:
             self._has_arrived.notify_all()
             self._has_ready.notify_all()
 
-    def _ticket(self, count: int, deadline: float) -> Ticket:
-        return Ticket(self._loop.create_future(), deadline, [_DROPPED] * count, count)
+    def _ticket(self, count: int, deadline: float, *, background: bool = False) -> Ticket:
+        return Ticket(self._loop.create_future(), deadline, [_DROPPED] * count, count, background)
 
     def _admit(self, count: int) -> None:
-        """Raises RequestError where `count` more images don't fit, or would wait for too long."""
-        ahead = self._waiting * self._pace
+        """Raises RequestError where `count` more images don't fit, or would wait for too long.
+
+        Of heat maps they wait for one run at most.
+        """
+        before = self._waiting - self._in_background + min(self._in_background, BACKGROUND_BATCH)
+        ahead = before * self._pace
         limits = self._limits
-        if self._waiting + count > limits.max_queue or ahead > limits.max_queue_seconds:
-            sentence = f"{self._waiting} images are waiting, for about {ahead:.1f} seconds. Try again later."
+        if before + count > limits.max_queue or ahead > limits.max_queue_seconds:
+            sentence = f"{before} images are waiting, for about {ahead:.1f} seconds. Try again later."
             raise RequestError(Problem("overloaded", sentence), {"retry-after": str(min(max(ceil(ahead / 2), 1), 60))})
+
+    def _add(self, count: int, *, background: bool = False) -> None:
         if not self._waiting:
             self._paced_at = time.monotonic()
-        self._add(count)
-
-    def _add(self, count: int) -> None:
         self._waiting += count
+        if background:
+            self._in_background += count
         self._queue_gauge.set(self._waiting)
-        if self._waiting:
+        self._note_idleness()
+
+    def _note_idleness(self) -> None:
+        if self._waiting or self._keepers:
             self._idle.clear()
         else:
             self._idle.set()
@@ -265,7 +278,7 @@ class Batcher:
             ticket.remaining -= 1
             if ticket.remaining == 0 and not ticket.future.done():
                 ticket.future.set_result(ticket.answers)
-        self._add(-len(finished))
+        self._add(-len(finished), background=finished[0][0].ticket.background)  # a run is of one kind
 
 
 def _num_bytes(source: Source) -> int:

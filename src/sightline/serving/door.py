@@ -13,10 +13,11 @@ from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline.serving.answers import JSON
-from sightline.serving.intake import ClientGoneError
+from sightline.serving.intake import Arriving, ClientGoneError
 from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError
@@ -58,8 +59,7 @@ class Door:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
+        given = Headers(scope=scope).get("x-request-id", "")
         note: dict[str, Any] = {"id": given if REQUEST_ID.fullmatch(given) else self._next_id(), "status": 0}
         scope["app"] = self  # so that the router raises what it would answer in plain text
         scope["note"] = note  # what endpoints add is logged: model, images, bytes
@@ -70,21 +70,36 @@ class Door:
                 self._add_headers(MutableHeaders(raw=message["headers"]), note["id"])
             await send(message)
 
+        async def answer_in_part(message: Message) -> None:
+            await answer({**message, "more_body": True} if message["type"] == "http.response.body" else message)
+
+        arriving = Arriving(receive)
+        refusal = await self._pass_on(scope, arriving.receive, answer)
+        if refusal is not None:
+            await refusal(scope, receive, answer_in_part)
+        self._record(scope, note, time.perf_counter() - start)
+        if refusal is not None:
+            await arriving.discard()  # all is sent; what comes last only ends the answer, and maybe the connection
+            await answer({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, answer: Send) -> Response | None:
+        """Let the routes answer, or give the refusal to answer with: no error, whose traceback holds what was read."""
+        note = scope["note"]
         try:
-            self._check_token(scope, headers)
+            self._check_token(scope, Headers(scope=scope))
             await self._app(scope, receive, answer)
         except RequestError as error:
-            await _refused(error, scope)(scope, receive, answer)
+            return _refused(error, scope)
         except HTTPException as error:  # the router's: no such path, no such method
-            await _refused(_of_router(error, scope), scope)(scope, receive, answer)
+            return _refused(_of_router(error, scope), scope)
         except ClientGoneError:
             note["status"] = CLIENT_GONE
         except Exception:  # noqa: BLE001  # the outermost handler: the log has the traceback, the client an id
             _log.exception("request %s failed", note["id"])
             if note["status"] == 0:
                 fault = Problem("internal", f"The server has a fault; its log names it by {note['id']}.")
-                await _refused(RequestError(fault), scope)(scope, receive, answer)
-        self._record(scope, note, time.perf_counter() - start)
+                return _refused(RequestError(fault), scope)
+        return None
 
     def _next_id(self) -> str:
         """Unique, not secret: asking the system for randomness would hand the interpreter to other threads."""

@@ -9,7 +9,6 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightline.errors import SightlineError
 from sightline.serving.answers import JSON, predicted
 from sightline.serving.batching import Batcher
 from sightline.serving.describing import card, line
@@ -79,7 +78,9 @@ class Endpoints:
         before = self.served.find(name).fingerprint
         try:
             loaded = await self.served.reload(name)
-        except (SightlineError, OSError, RuntimeError, ValueError) as error:
+        except RequestError:
+            raise
+        except Exception as error:  # engines raise what they like
             raise refuse("reload_failed", f"The model before goes on answering: {error}") from error
         return JSON({"model": name, "before": before, "fingerprint": loaded.fingerprint, "loaded": loaded.loaded})
 

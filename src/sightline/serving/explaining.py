@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,16 +35,23 @@ class Explanations:
     async def explain(self, request: Request) -> Response:
         """POST /v1/explain: the heat map of one image; a PNG where the client accepts nothing else."""
         deadline = time.monotonic() + self._endpoints.limits.deadline_seconds
+        async with self._endpoints.intake.body(request) as body:
+            payload = await read_payload(request, body, self._endpoints.limits, known=EXPLAIN_OPTIONS)
+            del body
+            with self._counted():
+                loaded = self._endpoints.served.find(payload.options.model)
+                with loaded.batcher.kept():  # the model may be swapped while the image is decoded
+                    return await self._explained(request, payload, loaded, deadline)
+
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        """Within the block a heat map counts as being made. Raises RequestError where as many are as may be."""
         if self._explaining >= self._endpoints.limits.max_explanations:
             sentence = f"{self._explaining} heat maps are being made, which is as many as there may be."
-            raise RequestError(Problem("overloaded", sentence), {"retry-after": "2", "connection": "close"})
+            raise RequestError(Problem("overloaded", sentence), {"retry-after": "2"})
         self._explaining += 1
         try:
-            async with self._endpoints.intake.body(request) as body:
-                payload = await read_payload(request, body, self._endpoints.limits, known=EXPLAIN_OPTIONS)
-            loaded = self._endpoints.served.find(payload.options.model)
-            with loaded.batcher.kept():  # the model may be swapped while the image is decoded
-                return await self._explained(request, payload, loaded, deadline)
+            yield
         finally:
             self._explaining -= 1
 

@@ -2,18 +2,57 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.types import Message, Receive
 
-from sightline.serving.limits import Limits
+from sightline.serving.limits import MEGABYTE, Limits
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError, refuse
+
+LINGER_SECONDS = 2.0
+"""For which the rest of a refused body is still read."""
+
+LINGER_BYTES = 64 * MEGABYTE
+"""Of a refused body that are still read: twice what a request may have by default."""
 
 
 class ClientGoneError(Exception):
     """The connection ended; nobody reads an answer."""
+
+
+class Arriving:
+    """What a client sends for one request, and whether all of it has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._ended = False
+
+    async def receive(self) -> Message:
+        """The next message, as ASGI has it."""
+        message = await self._receive()
+        self._ended = not message.get("more_body", False)  # the client may also have gone
+        return message
+
+    async def discard(self) -> None:
+        """Read what is left of a body and forget it, within LINGER_SECONDS and LINGER_BYTES.
+
+        A connection that ends over bytes that nobody read is reset, and its client may never see the answer.
+        """
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self._ended and size < LINGER_BYTES:
+                    size += len((await self.receive()).get("body", b""))
+
+
+@dataclass(slots=True)
+class _Held:
+    """Bytes of one request."""
+
+    size: int = 0
 
 
 class Intake:
@@ -27,43 +66,42 @@ class Intake:
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncGenerator[bytes]:
         """The whole body; its bytes count as held until the block ends. Raises RequestError, ClientGoneError."""
-        stated = _stated_length(request)
-        if stated is not None and stated > self._limits.max_body_bytes:
+        stated = _stated_length(request) or 0
+        if stated > self._limits.max_body_bytes:
             raise self._too_large()
-        reserved = stated or 0
-        self._hold(reserved)
+        self._check_room(stated)
+        held = _Held()
         try:
-            yield await self._read(request, reserved)
+            yield await self._read(request, held)
         finally:
-            self._hold(-reserved)
+            self._hold(-held.size)
 
-    async def _read(self, request: Request, reserved: int) -> bytes:
-        """The bytes; more than `reserved`, of a body whose length isn't stated, are counted while they arrive."""
+    async def _read(self, request: Request, held: _Held) -> bytes:
+        """The bytes, counted as they arrive: a length that is stated costs its client nothing."""
         chunks: list[bytes] = []
-        size, extra = 0, 0
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 more = True
                 while more:
                     chunk, more = _chunk(await request.receive())
-                    size += len(chunk)
-                    if size > self._limits.max_body_bytes:
+                    if held.size + len(chunk) > self._limits.max_body_bytes:
                         raise self._too_large()
-                    if size > reserved + extra:
-                        self._hold(size - reserved - extra)
-                        extra = size - reserved
+                    self._check_room(len(chunk))
+                    self._hold(len(chunk))
+                    held.size += len(chunk)
                     chunks.append(chunk)
         except TimeoutError as error:
             seconds = self._limits.body_seconds
             raise refuse("body_timeout", f"The body didn't arrive in {seconds:g} seconds.", close=True) from error
-        finally:
-            self._hold(-extra)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def _hold(self, count: int) -> None:
-        if count > 0 and self._held + count > self._limits.max_held_bytes:
-            sentence = f"{self._held:,} bytes of other requests are in hand; {self._limits.max_held_bytes:,} may be."
+    def _check_room(self, count: int) -> None:
+        """Raises RequestError where that many bytes more are more than may be held."""
+        if self._held + count > self._limits.max_held_bytes:
+            sentence = f"{self._held:,} bytes of requests are in hand; {self._limits.max_held_bytes:,} may be."
             raise RequestError(Problem("overloaded", sentence), {"retry-after": "1", "connection": "close"})
+
+    def _hold(self, count: int) -> None:
         self._held += count
         self._gauge.set(self._held)
 

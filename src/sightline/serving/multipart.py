@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import ParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from sightline.serving.problems import refuse
@@ -104,7 +104,7 @@ def parts_of(body: bytes, content_type: str, *, max_parts: int) -> list[Part]:
         )
         parser.write(body)
         parser.finalize()
-    except ParseError as error:
+    except FormParserError as error:  # a ParseError, or a boundary that is too long
         raise refuse("invalid_request", f"The form can't be read: {error}.") from error
     if not reader.ended:
         raise refuse("invalid_request", "The form ends before its last boundary.")

@@ -92,7 +92,7 @@ def _images(title: str, text: str, answer: Plain, without: tuple[str, ...], *, p
         for name, (schema, told) in _OPTIONS.items()
         if name not in without
     ]
-    fields = {name: schema for name, (schema, _) in _OPTIONS.items() if name not in (*without, "name")}
+    fields = {name: schema for name, (schema, _) in _OPTIONS.items() if name not in without}
     files: Plain = {"type": "array", "items": {"type": "string", "format": "binary"}}
     form = {"type": "object", "properties": {"images": files} | fields, "required": ["images"]}
     coded = _array({"anyOf": [_ref("Coded"), {"type": "string", "format": "byte"}]}) | {"minItems": 1}
@@ -134,7 +134,7 @@ _OPTIONS: dict[str, tuple[Plain, str]] = {
     ),
     "probabilities": ({"type": "boolean"}, "Whether to give every class's probability too."),
     "label": ({"type": "string"}, "The class to explain; the most probable one if left out."),
-    "name": ({"type": "string"}, "What an image that is the body itself is called in the answer."),
+    "name": ({"type": "string"}, "What the only image of a request is called in the answer."),
 }
 
 

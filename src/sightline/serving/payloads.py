@@ -22,6 +22,10 @@ from sightline.serving.problems import refuse
 LARGE_BODY = 262_144
 """Bytes; a longer body is taken apart beside the event loop, which others wait for."""
 
+MARKS_PER_IMAGE = 256
+"""Brackets and commas in JSON, and as many braces and quotes, for each image that a request may have. Base64 holds
+none and a name a few; each one more becomes an object of many times its size."""
+
 RAW = ("application/octet-stream", "")
 ACCEPTED = "image/*, application/octet-stream, multipart/form-data or application/json"
 
@@ -40,7 +44,7 @@ class Options:
     label: str | None = None
     """Of a heat map: the class that it is for."""
     name: str | None = None
-    """What an image that is the body itself is called in the answer."""
+    """What the only image of a request is called in the answer, whatever its file is called."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ async def read_payload(request: Request, body: bytes, limits: Limits, *, known: 
     if media.startswith("image/") or media in RAW:
         if not body:
             raise refuse("invalid_request", "The body is empty; it should be an image.")
-        return Payload(((options.name or "image 1", body),), options)
+        return _named(Payload((("image 1", body),), options))
     if media == "multipart/form-data":
         parse: _Parse = _from_multipart
     elif media == "application/json":
@@ -75,7 +79,7 @@ async def read_payload(request: Request, body: bytes, limits: Limits, *, known: 
     payload = await asyncio.to_thread(parse, *arguments) if len(body) > LARGE_BODY else parse(*arguments)
     if not payload.images:
         raise refuse("invalid_request", "There are no images in the request.")
-    return payload
+    return _named(payload)
 
 
 def check_count(count: int, limits: Limits) -> None:
@@ -84,15 +88,29 @@ def check_count(count: int, limits: Limits) -> None:
         raise refuse("too_many_images", f"A request may have {limits.max_images} images; send them in several.")
 
 
-def read_json(body: bytes | memoryview) -> dict[str, Any]:
-    """A JSON object. Raises RequestError."""
+def read_json(body: bytes, limits: Limits, *, tensor_marks: int = 0) -> dict[str, Any]:
+    """A JSON object. Raises RequestError, before anything is built, for more marks than images need.
+
+    `tensor_marks` is how many brackets and commas more it may have, for a tensor of numbers.
+    """
+    marks = MARKS_PER_IMAGE * (limits.max_images + 1)
+    _check_marks(body, (b"[", b","), marks + tensor_marks)
+    _check_marks(body, (b"{", b'"'), marks)
     try:
-        content = json.loads(bytes(body))
+        content = json.loads(body)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise refuse("invalid_request", f"The body is no JSON: {str(error)[:200]}.") from error
     if not isinstance(content, dict):
         raise refuse("invalid_request", "The body must be a JSON object.")
     return content
+
+
+def _check_marks(body: bytes, marks: tuple[bytes, ...], allowed: int) -> None:
+    """Raises RequestError where those characters are more than allowed."""
+    if sum(map(body.count, marks)) > allowed:
+        listed = " and ".join(mark.decode() for mark in marks)
+        sentence = f"The JSON has more than {allowed:,} of {listed}; send images in base64, a large tensor as binary."
+        raise refuse("invalid_request", sentence)
 
 
 def from_base64(text: object, name: str) -> bytes:
@@ -119,7 +137,7 @@ def _from_multipart(body: bytes, kind: str, options: Options, limits: Limits, kn
 
 def _from_json(body: bytes, kind: str, options: Options, limits: Limits, known: frozenset[str]) -> Payload:
     del kind  # it says JSON
-    content = read_json(body)
+    content = read_json(body, limits)
     listed = content.pop("images", None)
     if not isinstance(listed, list):
         raise refuse("invalid_request", f"'images' must be a list, got {_kind(listed)}.")
@@ -141,6 +159,18 @@ def _json_image(item: object, number: int) -> tuple[str, bytes]:
             raise refuse("invalid_request", f"An image's name must be text, got {_kind(stated)}.")
         return stated, from_base64(item.get("data"), stated)
     return name, from_base64(item, name)
+
+
+def _named(payload: Payload) -> Payload:
+    """With the option `name` as its image's name. Raises RequestError where it has several."""
+    name = payload.options.name
+    if not name:
+        return payload
+    count = len(payload.images)
+    if count > 1:
+        sentence = f"name is for a request of one image; {count} were sent. Name each file, or each image in the JSON."
+        raise refuse("invalid_request", sentence)
+    return replace(payload, images=((name, payload.images[0][1]),))
 
 
 def _with(options: Options, given: Iterable[tuple[str, Any]], known: frozenset[str]) -> Options:

@@ -14,6 +14,7 @@ class Bounded(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _in_hand = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock starts."""
@@ -26,11 +27,11 @@ class Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """What came before a head is whole is counted, and the clock runs."""
+        """What came before a head is whole is counted; with no request in hand the clock runs, whatever came."""
         super().data_received(data)
+        if self._timer is None and not self._in_hand:
+            self._start_clock()  # uvicorn's own, of an idle connection, ends with any byte: an empty line, a late body
         if self._in_head:
-            if self._timer is None:
-                self._start_clock()
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The request's head is too long.")
@@ -44,8 +45,14 @@ class Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The clock stops; the body has one of its own."""
         self._in_head = False
+        self._in_hand += 1
         self._stop_clock()
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """A request less is in hand; uvicorn takes the next one, or starts its own clock."""
+        self._in_hand -= 1
+        super().on_response_complete()
 
     def _start_clock(self) -> None:
         self._timer = self.loop.call_later(self.header_seconds, self._end)

@@ -21,7 +21,7 @@ from sightline.serving.batching import Batcher
 from sightline.serving.decoding import decoded
 from sightline.serving.limits import Batching, Settings
 from sightline.serving.metrics import Metrics
-from sightline.serving.problems import refuse
+from sightline.serving.problems import RequestError, refuse
 from sightline.serving.run_size import fastest_run
 from sightline.serving.work import Model
 
@@ -62,6 +62,9 @@ class Served:
         self._loaded: dict[str, Loaded] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._locks = {name: asyncio.Lock() for name in self._paths}
+        self._next: dict[str, asyncio.Task[Loaded]] = {}  # reloads that have not looked at the folder yet
+        self._reloading: set[asyncio.Task[Loaded]] = set()
+        self._may_reload = True
         self._refused: dict[str, Stamp] = {}
 
     def __iter__(self) -> Iterator[Loaded]:
@@ -91,13 +94,32 @@ class Served:
             await self.reload(name)
 
     async def reload(self, name: str) -> Loaded:
-        """Open the folder anew and let it answer from now on. Raises SightlineError; then the older one goes on."""
+        """Open the folder anew and let it answer from now on; whoever asks before it has begun shares the result.
+
+        Raises RequestError (stopping) after `stop_reloading`, SightlineError or whatever else an engine raises for a
+        folder that it can't open; the older one goes on.
+        """
+        task = self._next.get(name)
+        if task is None:
+            task = self._next[name] = asyncio.create_task(self._reload(name))
+            self._reloading.add(task)
+            task.add_done_callback(self._reloading.discard)
+        return await asyncio.shield(task)
+
+    def stop_reloading(self) -> None:
+        """The server is stopping: no reload begins any more, not even one that waits to."""
+        self._may_reload = False
+
+    async def _reload(self, name: str) -> Loaded:
         async with self._locks[name]:
+            del self._next[name]
+            if not self._may_reload:
+                raise refuse("stopping", "The server is stopping; no model is loaded anew.")
             path = self._paths[name]
             stamp = _stamp(path)
             try:
                 predictor, description, size = await asyncio.to_thread(self._open, path)
-            except (SightlineError, OSError, RuntimeError, ValueError):
+            except Exception:
                 self._refused[name] = stamp
                 self._metrics.reloads.labels(name, "refused").inc()
                 raise
@@ -120,11 +142,16 @@ class Served:
                 try:
                     await self.reload(name)
                     _log.info("model %r was loaded anew: %s", name, self._loaded[name].fingerprint[:12])
-                except (SightlineError, OSError, RuntimeError, ValueError) as error:
+                except RequestError:  # the server is stopping
+                    return
+                except Exception as error:  # noqa: BLE001  # this task's outermost handler: engines raise what they like
                     _log.error("model %r changed and can't be opened; the one before goes on: %s", name, error)
 
     async def close(self) -> None:
         """Answer what was accepted, then end every thread."""
+        for task in self._reloading:
+            task.cancel()
+        await asyncio.gather(*self._reloading, return_exceptions=True)
         await asyncio.gather(*(loaded.batcher.close() for loaded in self), *self._closing)
 
     def _open(self, path: Path) -> tuple[Predictor, dict[str, Any], int]:

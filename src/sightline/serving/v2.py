@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import chain
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +23,7 @@ from starlette.responses import Response
 from sightline.serving.answers import JSON
 from sightline.serving.decoding import Source
 from sightline.serving.endpoints import Endpoints, answered
+from sightline.serving.limits import Limits
 from sightline.serving.payloads import LARGE_BODY, check_count, from_base64, read_json
 from sightline.serving.problems import Problem, RequestError, refuse
 from sightline.serving.served import Loaded
@@ -31,6 +33,9 @@ INPUT = "images"
 OUTPUTS = ("probabilities", "labels")
 HEAD_LENGTH = "inference-header-content-length"
 """Bytes of JSON at the beginning of a body with binary tensors behind it."""
+
+TENSOR_MARKS = 2**22
+"""Brackets and commas of a tensor in JSON: a million pixels, each a list. A larger one is sent as binary."""
 
 
 class Inference:
@@ -71,9 +76,9 @@ class Inference:
         deadline = time.monotonic() + endpoints.limits.deadline_seconds
         async with endpoints.intake.body(request) as body:
             head_length = request.headers.get(HEAD_LENGTH)
-            parse = asyncio.to_thread(_parse, body, head_length) if len(body) > LARGE_BODY else None
-            content, sources = _parse(body, head_length) if parse is None else await parse
-            check_count(len(sources), endpoints.limits)
+            arguments = (body, head_length, endpoints.limits)
+            parse = asyncio.to_thread(_parse, *arguments) if len(body) > LARGE_BODY else None
+            content, sources = _parse(*arguments) if parse is None else await parse
             wanted = _wanted(content)
             loaded = endpoints.served.find(request.path_params["model"])  # at the last moment: it may be swapped
             request.scope["note"] |= {"model": loaded.name, "images": len(sources), "bytes": len(body)}
@@ -83,14 +88,14 @@ class Inference:
         return _respond(loaded, rows, content, wanted)
 
 
-def _parse(body: bytes, head_length: str | None) -> tuple[dict[str, Any], list[Source]]:
+def _parse(body: bytes, head_length: str | None, limits: Limits) -> tuple[dict[str, Any], list[Source]]:
     """The request's JSON, and its images. Raises RequestError."""
     length = len(body)
     if head_length is not None:
         if not (head_length.isascii() and head_length.isdigit()) or len(head_length) > 18 or int(head_length) > length:
             raise refuse("invalid_request", f"Inference-Header-Content-Length must be 0 to {length}.")
         length = int(head_length)
-    content = read_json(body[:length])
+    content = read_json(body[:length], limits, tensor_marks=TENSOR_MARKS if length == len(body) else 0)
     inputs = content.get("inputs")
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise refuse("invalid_request", f"'inputs' must be a list of one tensor, {INPUT!r}.")
@@ -105,20 +110,23 @@ def _parse(body: bytes, head_length: str | None) -> tuple[dict[str, Any], list[S
         if not isinstance(size, int) or size != len(binary):
             raise refuse("invalid_request", f"binary_data_size is {size!r:.40}; {len(binary)} bytes follow the JSON.")
     if tensor.get("datatype") == "UINT8":
-        return content, _pixels(shape, tensor.get("data"), binary)
+        pixels = _pixels(shape, tensor.get("data"), binary)
+        check_count(len(pixels), limits)
+        return content, list(pixels)
     if tensor.get("datatype") == "BYTES":
+        check_count(shape[0], limits)
         return content, _files(shape, tensor.get("data"), binary)
     raise refuse("invalid_request", f"The datatype must be UINT8 or BYTES, got {str(tensor.get('datatype'))[:40]!r}.")
 
 
 def _shape(value: object) -> list[int]:
-    if not isinstance(value, list) or not all(type(side) is int and 1 <= side < 2**31 for side in value):
+    if not isinstance(value, list) or not value or not all(type(side) is int and 1 <= side < 2**31 for side in value):
         raise refuse("invalid_request", "'shape' must be a list of whole numbers of at least 1.")
     return cast("list[int]", value)
 
 
-def _pixels(shape: list[int], data: object, binary: bytes | None) -> list[Source]:
-    """(N, H, W, 3) as N images."""
+def _pixels(shape: list[int], data: object, binary: bytes | None) -> NDArray[np.uint8]:
+    """(N, H, W, 3)."""
     if len(shape) != 4 or shape[3] != 3:
         raise refuse("invalid_request", f"UINT8 images have the shape [N, H, W, 3], got {str(shape)[:80]}.")
     values = np.frombuffer(binary, np.uint8) if binary is not None else _numbers(data)
@@ -127,48 +135,49 @@ def _pixels(shape: list[int], data: object, binary: bytes | None) -> list[Source
         count *= side
     if values.size != count:
         raise refuse("invalid_request", f"The shape {shape} holds {count} values; {values.size} were sent.")
-    return list(values.reshape(shape))
+    return values.reshape(shape)
 
 
 def _numbers(data: object) -> NDArray[np.uint8]:
-    """Flat or nested lists of 0 to 255."""
-    try:
-        values = np.asarray(data)
-    except ValueError as error:  # lists of different lengths
-        raise refuse("invalid_request", "'data' must be whole numbers, flat or nested as the shape says.") from error
-    if values.dtype.kind not in "iu" or (values.size and (values.min() < 0 or values.max() > 255)):
+    """Flat or nested lists of 0 to 255. NumPy isn't given them: every text among them would take the longest's room."""
+    values: list[Any] = [data] if not isinstance(data, list) else data
+    while values and isinstance(values[0], list):
+        if len({len(part) if isinstance(part, list) else -1 for part in values}) > 1:
+            raise refuse("invalid_request", "'data' must be whole numbers, flat or nested as the shape says.")
+        values = list(chain.from_iterable(values))
+    if not all(type(value) is int and 0 <= value <= 255 for value in values):
         raise refuse("invalid_request", "'data' of UINT8 must be whole numbers of 0 to 255.")
-    return values.astype(np.uint8).ravel()
+    return np.frombuffer(bytes(values), np.uint8)
 
 
 def _files(shape: list[int], data: object, binary: bytes | None) -> list[Source]:
     """(N,) or (N, 1) files."""
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
         raise refuse("invalid_request", f"BYTES images have the shape [N], got {str(shape)[:80]}.")
-    files: list[Source]
     if binary is not None:
-        files = list(_length_prefixed(binary))
-    elif isinstance(data, list):
-        flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in data]
-        files = [from_base64(item, f"image {number}") for number, item in enumerate(flat, 1)]
-    else:
+        return list(_length_prefixed(binary, shape[0]))
+    if not isinstance(data, list):
         raise refuse("invalid_request", "'data' of BYTES must be a list of text in base64.")
-    if len(files) != shape[0]:
-        raise refuse("invalid_request", f"The shape {shape} holds {shape[0]} images; {len(files)} were sent.")
-    return files
+    listed = cast("list[Any]", data)
+    if len(listed) != shape[0]:
+        raise refuse("invalid_request", f"The shape {shape} holds {shape[0]} images; {len(listed)} were sent.")
+    flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in listed]
+    return [from_base64(item, f"image {number}") for number, item in enumerate(flat, 1)]
 
 
-def _length_prefixed(binary: bytes) -> list[bytes]:
-    """Elements, each behind its length in four bytes, little endian."""
+def _length_prefixed(binary: bytes, count: int) -> list[bytes]:
+    """That many elements, each behind its length in four bytes, little endian. Raises RequestError."""
     files: list[bytes] = []
     place = 0
-    while place < len(binary):
+    while place < len(binary) and len(files) < count:
         length = int.from_bytes(binary[place : place + 4], "little")
         place += 4
         if place + length > len(binary):
             raise refuse("invalid_request", "The binary tensor ends within an element.")
         files.append(binary[place : place + length])
         place += length
+    if len(files) < count or place < len(binary):
+        raise refuse("invalid_request", f"The shape holds {count} images; the binary tensor has more or fewer.")
     return files
 
 

@@ -35,6 +35,8 @@ class Ticket:
     """On time.monotonic's clock."""
     answers: list[Answer]
     remaining: int
+    background: bool = False
+    """Whether its images are run only when nothing else is: a heat map's."""
     dropped: bool = False
 
 

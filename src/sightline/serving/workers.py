@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from multiprocessing.process import parent_process
 from multiprocessing.synchronize import Event
@@ -30,13 +31,19 @@ if TYPE_CHECKING:
     from sightline.serving.app import App
 
 USERS_MISTAKE = 2
-"""Exit code of a worker that can't open its models; it is not started again."""
+"""Exit code of a worker that can't open its models; none is started again unless the server has been ready."""
 
 SHORT_LIFE = 10.0
 """Seconds; a worker that ends sooner is started again after a pause, which doubles each time."""
 
 JUST_TAKEN = 0.25
 """Seconds that a connection has for its first request when the server stops."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds."""
+
+LAST_READING = 1.0
+"""Seconds that a client has to read its last answer when the server stops."""
 
 _log = logging.getLogger("sightline.serving")
 
@@ -105,6 +112,7 @@ class Server(uvicorn.Server):
         self._app = app
         self._on_ready = on_ready
         self._loop = asyncio.get_running_loop()
+        self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -112,30 +120,63 @@ class Server(uvicorn.Server):
         self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, wait for the requests of those just taken, answer everything."""
+        """Take no more connections, wait for the requests of those just taken, answer everything.
+
+        A client that doesn't read its answers is waited for no longer than a request may take.
+        """
         for server in self.servers:
             server.close()
         await asyncio.sleep(JUST_TAKEN)
+        patience = self._app.settings.limits.deadline_seconds + LAST_READING
+        timer = self._loop.call_later(patience, self._abort)
         await super().shutdown(sockets)
+        timer.cancel()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """At the first signal drain; at a second one stop as soon as everything accepted is answered."""
-        del sig, frame
-        if self._app.door.draining:
-            self.should_exit = True
-        else:
+        """At the first signal drain; at a second one stop as soon as everything accepted is answered; then at once.
+
+        A worker is told by its parent, and leaves alone a Ctrl-C, which reaches both.
+        """
+        del frame
+        if sig == signal.SIGINT and parent_process() is not None:
+            return
+        self._signals += 1
+        if self._signals == 1:
             self._loop.call_soon_threadsafe(self.drain)
+        else:
+            self.should_exit = True
+        if self._signals > 2:
+            self.force_exit = True
+            self._loop.call_soon_threadsafe(self._abort)
 
     def drain(self) -> None:
-        """End each connection with its next answer, and stop a moment later."""
+        """End each connection with its next answer, begin no reload, and stop a moment later."""
         parent = parent_process()
         if parent is not None:
             self._loop.remove_reader(parent.sentinel)
         self._app.door.draining = True
+        self._app.served.stop_reloading()
         self._loop.call_later(self._app.settings.limits.drain_seconds, self._stop)
 
     def _stop(self) -> None:
         self.should_exit = True
+
+    def _abort(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+@dataclass
+class _Place:
+    """One worker after another."""
+
+    worker: SpawnProcess | None
+    """None after one has ended, until the next is started."""
+    started: float
+    """When the last one was, on time.monotonic's clock."""
+    pause_seconds: float = 0.0
+    due: float = 0.0
+    """When the next one is to be started, on the same clock."""
 
 
 class _Supervisor:
@@ -147,26 +188,27 @@ class _Supervisor:
         self._listening = listening
         self._context = multiprocessing.get_context("spawn")
         self._ready = self._context.Event()
-        self._workers: list[SpawnProcess] = []
-        self._started: list[float] = []
-        self._pause = 0.0
-        self._stopping = False
+        self._places: list[_Place] = []
+        self._signals = 0
 
     def run(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+            signal.signal(number, self._count_signal)
         with tempfile.TemporaryDirectory(prefix="sightline-metrics-") as folder:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by prometheus_client in each worker
-            self._workers = [self._start() for _ in range(self._settings.workers)]
-            self._started = [time.monotonic()] * self._settings.workers
-            while not self._stopping:
-                multiprocessing.connection.wait([worker.sentinel for worker in self._workers], timeout=0.5)
-                self._replace_dead()
-                self._announce()
-            for worker in self._workers:
-                worker.terminate()
-            for worker in self._workers:
-                worker.join()
+            try:
+                for _ in range(self._settings.workers):
+                    self._places.append(_Place(self._start(), time.monotonic()))
+                while not self._signals:
+                    multiprocessing.connection.wait([worker.sentinel for worker in self._workers()], timeout=0.5)
+                    for place in self._places:
+                        self._tend(place)
+                    self._announce()
+            finally:
+                self._end()
+
+    def _workers(self) -> list[SpawnProcess]:
+        return [place.worker for place in self._places if place.worker is not None]
 
     def _announce(self) -> None:
         """Once, when the first worker answers."""
@@ -174,8 +216,8 @@ class _Supervisor:
             self._on_ready()
             self._on_ready = _nothing
 
-    def _stop(self, _signal: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+    def _count_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        self._signals += 1
 
     def _start(self) -> SpawnProcess:
         worker = self._context.Process(
@@ -184,19 +226,38 @@ class _Supervisor:
         worker.start()
         return worker
 
-    def _replace_dead(self) -> None:
-        for place, worker in enumerate(self._workers):
-            if worker.is_alive() or self._stopping:
-                continue
-            worker.join()
-            if worker.exitcode == USERS_MISTAKE:
-                raise SystemExit(USERS_MISTAKE)
-            _forget_gauges(worker.pid)
-            short = time.monotonic() - self._started[place] < SHORT_LIFE
-            self._pause = min(30.0, max(0.5, 2 * self._pause)) if short else 0.0
-            _log.error("worker %s ended with %s; another takes its place", worker.pid, worker.exitcode)
-            time.sleep(self._pause)
-            self._workers[place], self._started[place] = self._start(), time.monotonic()
+    def _tend(self, place: _Place) -> None:
+        """Start the next worker where one has ended and its pause is over."""
+        if self._signals:
+            return
+        if place.worker is not None and not place.worker.is_alive():
+            self._note_end(place, place.worker)
+            place.worker = None
+        if place.worker is None and time.monotonic() >= place.due:
+            place.worker, place.started = self._start(), time.monotonic()
+
+    def _note_end(self, place: _Place, worker: SpawnProcess) -> None:
+        """Say when the next one is to be started. Raises SystemExit where no worker could open the models yet."""
+        can_t_open = worker.exitcode == USERS_MISTAKE
+        if can_t_open and not self._ready.is_set():
+            raise SystemExit(USERS_MISTAKE)
+        _forget_gauges(worker.pid)
+        now = time.monotonic()
+        short = can_t_open or now - place.started < SHORT_LIFE
+        place.pause_seconds = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * place.pause_seconds)) if short else 0.0
+        place.due = now + place.pause_seconds
+        pid, code, seconds = worker.pid, worker.exitcode, place.pause_seconds
+        _log.error("worker %s ended with %s; another takes its place in %g seconds", pid, code, seconds)
+
+    def _end(self) -> None:
+        """Tell the workers to stop, once more with each further signal, and wait until all have."""
+        told = -1
+        while living := [worker for worker in self._workers() if worker.is_alive()]:
+            if told != self._signals:
+                told = self._signals
+                for worker in living:
+                    worker.terminate()
+            multiprocessing.connection.wait([worker.sentinel for worker in living], timeout=0.5)
 
 
 def _work(settings: Settings, listening: socket.socket, ready: Event) -> None:

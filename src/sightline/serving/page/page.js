@@ -2,8 +2,12 @@
 
 const $ = (id) => document.getElementById(id);
 const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)}%`;
+const MOST_PICTURES = 64; // in one request, as the server has it unless told otherwise
+const MOST_BYTES = 32 * 2 ** 20; // of one request
+const PART_BYTES = 1024; // of a form around a picture, and its name
 let token = "";
 let model = null;
+let round = 0; // of pictures that were given together
 
 function make(tag, className, text) {
   const element = document.createElement(tag);
@@ -23,7 +27,7 @@ async function ask(path, options = {}) {
   const response = await fetch(path, { ...options, headers });
   const content = await response.json();
   if (response.status === 401) $("token-form").hidden = false;
-  if (!response.ok && !content.images) throw new Error(content.error.message);
+  if (!response.ok && !content.images) throw Object.assign(new Error(content.error.message), { status: response.status });
   return content;
 }
 
@@ -32,18 +36,53 @@ async function ask(path, options = {}) {
 async function send(files) {
   const pictures = [...files].filter((file) => file.size > 0);
   if (!pictures.length || !model) return;
+  round += 1;
+  const own = round;
+  const path = `/v1/predict?model=${encodeURIComponent(model.name)}`;
   $("results").replaceChildren();
   say(pictures.length === 1 ? "Looking at the picture …" : `Looking at ${pictures.length} pictures …`);
-  const form = new FormData();
-  for (const file of pictures) form.append("images", file, file.name || "picture");
+  const answers = [];
   const start = performance.now();
   try {
-    const answer = await ask(`/v1/predict?model=${encodeURIComponent(model.name)}`, { method: "POST", body: form });
+    for (const group of groups(pictures)) {
+      const images = await answersTo(group, path);
+      if (own !== round) return; // others were given meanwhile
+      images.forEach((image, place) => $("results").append(result(image, group[place])));
+      answers.push(...images);
+      if (answers.length < pictures.length) say(`Looked at ${answers.length} of ${pictures.length} pictures …`);
+    }
     const took = Math.round(performance.now() - start);
-    answer.images.forEach((image, place) => $("results").append(result(image, pictures[place])));
-    say(`${summary(answer.images)} Answered in ${took} ms, the way there and back included.`);
+    say(`${summary(answers)} Answered in ${took} ms, the way there and back included.`);
   } catch (error) {
-    say(error.message, true);
+    if (own === round) say(error.message, true);
+  }
+}
+
+function groups(pictures) {
+  const made = [[]];
+  let bytes = 0;
+  for (const file of pictures) {
+    const size = file.size + 3 * file.name.length + PART_BYTES;
+    if (made.at(-1).length === MOST_PICTURES || (made.at(-1).length && bytes + size > MOST_BYTES)) {
+      made.push([]);
+      bytes = 0;
+    }
+    made.at(-1).push(file);
+    bytes += size;
+  }
+  return made;
+}
+
+async function answersTo(group, path) {
+  const form = new FormData();
+  for (const file of group) form.append("images", file, file.name || "picture");
+  try {
+    return (await ask(path, { method: "POST", body: form })).images;
+  } catch (error) {
+    if (error.status !== 413) throw error; // else too large, for this server
+    if (group.length === 1) return [{ name: group[0].name || "picture", error: { message: error.message } }];
+    const half = group.length >> 1;
+    return [...await answersTo(group.slice(0, half), path), ...await answersTo(group.slice(half), path)];
   }
 }
 
