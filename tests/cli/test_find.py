@@ -30,3 +30,12 @@ def test_a_wrong_range_is_one_sentence(photos: Path, run_cli: Callable[..., tupl
     code, _, said = run_cli("find", "lr", photos, *SETTINGS, "--updates", "3")
     assert code == 2
     assert said.endswith("error: The range test needs at least 20 updates to see a slope, got 3.\n")
+
+
+def test_a_folder_among_the_images_is_refused_before_anything_is_trained(
+    photos: Path, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    code, _, said = run_cli("find", "lr", photos, *SETTINGS, "--out", photos / "red", "--updates", "20")
+    assert code == 2
+    assert "Choose an --out elsewhere." in said
+    assert not (photos / "red" / "learning-rate.png").exists()

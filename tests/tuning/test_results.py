@@ -1,9 +1,15 @@
 from pathlib import Path
 
 import pytest
+from making import make_folder
 from scipy.stats import ttest_rel
 
-from sightline.tuning.results import RunFigures, paired_difference, read_curve
+from sightline.files import write_json
+from sightline.recipe import Recipe
+from sightline.studies import Study
+from sightline.tuning.results import RunFigures, collect, paired_difference, read_curve
+from sightline.tuning.runs import plan
+from sightline.tuning.vary import factor_of
 
 
 def runs(*accuracies: float, first_seed: int = 0) -> list[RunFigures]:
@@ -25,6 +31,16 @@ def test_the_interval_is_that_of_the_paired_t_test() -> None:
 def test_a_figure_that_is_no_number_is_left_out_of_a_curve(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("epoch,val_loss\n1,nan\n2,inf\n3,\n4,0.5\n")
     assert [row["val_loss"] for row in read_curve(tmp_path / "metrics.csv")] == [None, None, None, 0.5]
+
+
+def test_a_linear_probe_which_has_no_epochs_is_collected_with_all_its_seconds(tmp_path: Path) -> None:
+    study = Study(question="?", recipe=Recipe(), factors=(factor_of("data.max_train_images=50,100"),), repeats=1)
+    first, _ = plan(study, tmp_path)
+    figures = {split: {"accuracy": {"value": 0.5}} for split in ("val", "train")}
+    make_folder(first.folder).with_figures(figures)
+    write_json(first.measured, {"memory": 1, "memory_of_the_device": 0, "seconds_of_the_last_part": 3.5})
+    [found] = collect(study, tmp_path, "photos", 1).arms[0].runs
+    assert (found.seconds, found.curve, found.val) == (3.5, [], 0.5)
 
 
 def test_only_seeds_that_ended_in_both_are_compared() -> None:

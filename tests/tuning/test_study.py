@@ -89,7 +89,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_figures(tmp_path: Path, ho
     arguments = ("--vary", "activation=relu,gelu", "--repeats", "1", "--set", "epochs=12")
     run(tmp_path / "whole", *arguments)
     process = subprocess.Popen(command(tmp_path / "cut", *arguments), start_new_session=True, stderr=subprocess.DEVNULL)
-    first = tmp_path / "cut" / "runs" / "00-relu" / "seed-0" / "checkpoints" / "last.pt"
+    first = tmp_path / "cut" / "runs" / "relu" / "seed-0" / "checkpoints" / "last.pt"
     while not first.exists():
         assert process.poll() is None
         time.sleep(0.05)
@@ -97,6 +97,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_figures(tmp_path: Path, ho
     process.wait()
     assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL)
     assert not (tmp_path / "cut" / "study.json").exists()
+    assert "Stopped at once" not in (first.parents[2] / "seed-0.log").read_text()
     run(tmp_path / "cut", *arguments)
     whole, cut = (json.loads((tmp_path / name / "study.json").read_text()) for name in ("whole", "cut"))
     for expected, found in zip(whole["arms"], cut["arms"], strict=True):
@@ -110,9 +111,9 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_figures(tmp_path: Path, ho
 def test_more_repeats_extend_a_study_and_another_recipe_is_refused(tmp_path: Path) -> None:
     arguments = ("--vary", "activation=relu,gelu")
     run(tmp_path / "study", *arguments, "--repeats", "1")
-    written = (tmp_path / "study" / "runs" / "00-relu" / "seed-0" / "model.json").stat().st_mtime_ns
+    written = (tmp_path / "study" / "runs" / "relu" / "seed-0" / "model.json").stat().st_mtime_ns
     run(tmp_path / "study", *arguments, "--repeats", "2", "--side-by-side", "2")
-    assert (tmp_path / "study" / "runs" / "00-relu" / "seed-0" / "model.json").stat().st_mtime_ns == written
+    assert (tmp_path / "study" / "runs" / "relu" / "seed-0" / "model.json").stat().st_mtime_ns == written
     result = json.loads((tmp_path / "study" / "study.json").read_text())
     assert [len(arm["runs"]) for arm in result["arms"]] == [2, 2]
     other = subprocess.run(

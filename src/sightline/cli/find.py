@@ -29,11 +29,13 @@ def lr(
     updates: Annotated[int, typer.Option(help="Updates from the first to the last.")] = 100,
 ) -> None:
     """Train with a rising learning rate, and suggest where the loss falls fastest; nothing trained is kept."""
+    from sightline.data.outside import check_outside
     from sightline.recipe_text import override
     from sightline.recipes import find_recipe
     from sightline.training.find_rate import find_learning_rate
 
     say()
+    check_outside(out, data)
     choice = override(find_recipe(recipe), settings or [])
     found = find_learning_rate(choice, data, lowest=lowest, highest=highest, updates=updates)
     found.write(out)

@@ -111,7 +111,9 @@ def _print_table(result: "StudyResult") -> None:
             continue
         spread = "" if arm.deviation is None else f" ± {arm.deviation * 100:.1f}"
         difference = arm.difference
-        words = "baseline" if difference is None else f"{difference.mean * 100:+.1f} points"
+        words = "baseline" if arm is result.arms[0] else "no baseline"
+        if difference is not None:
+            words = f"{difference.mean * 100:+.1f} points"
         if difference is not None and difference.low is not None and difference.high is not None:
             words = f"{difference.mean * 100:+.1f} ({difference.low * 100:+.1f} to {difference.high * 100:+.1f})"
         memory = f"{(arm.memory or 0) / 1e6:,.0f} MB"

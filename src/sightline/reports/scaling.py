@@ -47,7 +47,12 @@ def sentences(result: dict[str, Any]) -> list[str]:
             f"images {rule['gamma']:.2f} times as large ({best['name']})."
         )
     else:
-        found.append(f"{best['name']} did best of those within {_budget(result)}. Chance picked it too.")
+        trained = [row for row in result["search"]["contestants"] if row["mean"] is not None]
+        found.append(
+            f"{best['name']} did best of those within {_budget(result)}. Chance picked it too."
+            if len(trained) > 1
+            else f"Of those within {_budget(result)} none but {best['name']} could be trained: nothing was chosen."
+        )
     if confirmed is None:
         return [*found, "It was not trained anew with fresh seeds, so how much of that is luck is not known."]
     for row in confirmed["contestants"]:

@@ -20,7 +20,7 @@ def render_study(result: dict[str, Any]) -> str:
     ended = [arm for arm in arms if arm["mean"] is not None]
     figure = result["figure"].replace("_", " ")
     charts = [
-        courses(ended, f"val_{result['figure']}", f"Validation {figure}", percent=True),
+        courses(ended, "val_accuracy", f"Validation {figure}", percent=True),  # so called whatever the figure is
         courses(ended, "val_loss", "Validation loss", percent=False),
         courses(ended, "train_loss", "Training loss", percent=False),
         gradients_by_stage(ended, "gradient_norm", "Gradient norm, first epoch", percent=False),
@@ -33,7 +33,7 @@ def render_study(result: dict[str, Any]) -> str:
         arms=arms,
         baseline=arms[0]["name"],
         sentences=_sentences(arms),
-        dots=dots(ended, figure) if ended else None,
+        dots=dots(arms, figure) if ended else None,
         crossing=crossing(arms, result["factors"], figure) if ended and len(result["factors"]) == 2 else None,
         charts=[chart for chart in charts if chart is not None],
         held=yaml.safe_dump(result["recipe"], sort_keys=False, allow_unicode=True, default_flow_style=None, width=100),
@@ -43,6 +43,8 @@ def render_study(result: dict[str, Any]) -> str:
 def _sentences(arms: list[dict[str, Any]]) -> list[str]:
     """What the intervals say, arm by arm, the surest first."""
     baseline = arms[0]["name"]
+    if arms[0]["mean"] is None:
+        return [f"The baseline {baseline} failed, so nothing can be compared with it."]
     told = [arm for arm in arms if arm["difference"] is not None and arm["difference"]["low"] is not None]
     found = [
         f"{arm['name']} is {arm['difference']['verdict']} than {baseline}: {points(arm['difference'])}."

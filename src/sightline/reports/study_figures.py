@@ -1,6 +1,6 @@
 """The charts of a study: every run as a dot, the arms' means by epoch, and two factors crossed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean
 from typing import Any
 
@@ -22,12 +22,16 @@ Arms = Sequence[dict[str, Any]]
 
 
 def dots(arms: Arms, figure_name: str) -> Markup:
-    """A line for each arm: its runs as rings, their mean as a dot, the baseline's mean as a dashed line."""
+    """A line for each arm: its runs as rings, their mean as a dot, the baseline's mean as a dashed line.
+
+    The baseline is the first arm; where none of its runs has ended there is no such line.
+    """
     ended = [arm for arm in arms if arm["mean"] is not None]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 0.9 + 0.3 * len(ended)), layout="constrained")
         axes = figure.subplots()
-        axes.axvline(ended[0]["mean"], color=MUTED, linewidth=0.9, linestyle="--")
+        if arms[0]["mean"] is not None:
+            axes.axvline(arms[0]["mean"], color=MUTED, linewidth=0.9, linestyle="--")
         for row, arm in enumerate(ended):
             values = [run["val"] for run in arm["runs"]]
             axes.plot(values, [row] * len(values), "o", color=ACCENT, markersize=6, fillstyle="none")
@@ -112,10 +116,9 @@ def gradients_by_stage(arms: Arms, column: str, title: str, *, percent: bool) ->
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.4), layout="constrained")
         axes = figure.subplots()
-        stages: list[str] = []
-        for number, arm in enumerate(arms):
-            values = _first_epoch(arm, column)
-            stages = stages or list(values)
+        courses_of = [_first_epoch(arm, column) for arm in arms]
+        stages = in_one_order(courses_of)
+        for number, (arm, values) in enumerate(zip(arms, courses_of, strict=True)):
             if values:
                 colour, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
                 places = [stages.index(stage) for stage in values]
@@ -130,6 +133,18 @@ def gradients_by_stage(arms: Arms, column: str, title: str, *, percent: bool) ->
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
         return svg(figure, f"stages-{column}", f"{title} at each stage in the first epoch, a line for each arm.")
+
+
+def in_one_order(orders: Iterable[Iterable[str]]) -> list[str]:
+    """Every name that one of the orders has, once; each right after the name that it follows where it is met first."""
+    found: list[str] = []
+    for order in orders:
+        place = 0
+        for name in order:
+            if name not in found:
+                found.insert(place, name)
+            place = found.index(name) + 1
+    return found
 
 
 def _first_epoch(arm: dict[str, Any], column: str) -> dict[str, float]:

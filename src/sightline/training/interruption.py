@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM end a run between two steps, after a checkpoint; a second Ctrl-C ends it at once."""
+"""Ctrl-C and SIGTERM end a run between two steps, after a checkpoint; a Ctrl-C after that ends it at once.
+
+Another SIGTERM changes nothing: a terminal's Ctrl-C reaches a study and its runs alike, and the study then asks the
+runs once more.
+"""
 
 import logging
 import signal
@@ -23,7 +27,7 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
 
     Lightning puts its own handler in the place of ours when a run begins, and ends it with exit code 0.
 
-    Raises KeyboardInterrupt when asked a second time; the last checkpoint stays as it is.
+    Raises KeyboardInterrupt at a Ctrl-C when asked already; the last checkpoint stays as it is.
 
     Handlers can be set in the main thread only; in another one nothing is watched.
     """
@@ -32,8 +36,8 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
         yield asked.is_set
         return
 
-    def note(_number: int, _frame: FrameType | None) -> None:
-        if asked.is_set():
+    def note(number: int, _frame: FrameType | None) -> None:
+        if asked.is_set() and number == signal.SIGINT:
             raise _StopAtOnce
         asked.set()
 

@@ -21,8 +21,9 @@ def study(
     """Train every arm of a study on `data` with every seed, and return what was found.
 
     `out` is the study's folder: runs that it holds already are kept, unfinished ones go on where they stopped, so the
-    same call resumes a study, and one with more repeats or more values extends it. `side_by_side` runs train at once,
-    each with `threads` threads; left out, they share the machine's cores evenly.
+    same call resumes a study, and one with more repeats, or with more values in any place, extends it. What
+    train.fast settled for them holds for the study. `side_by_side` runs train at once, each with `threads` threads;
+    left out, they share the machine's cores evenly.
 
     A run that fails (a loss that is no number, memory) is recorded and doesn't stop the others.
     Raises RecipeError before anything starts when an arm is no valid recipe or the same as another, SightlineError

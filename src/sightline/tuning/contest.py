@@ -1,6 +1,7 @@
 """Networks of known cost, trained beside each other; the best trained again with fresh seeds, beside those it beat."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,6 @@ class Contest:
     figure: str
     seeds: tuple[int, ...]
     contestants: list[Contestant]
-
-    def of(self, name: str) -> Contestant:
-        """The one so called."""
-        return next(each for each in self.contestants if each.candidate.name == name)
 
     def best(self, among: Sequence[str]) -> Contestant:
         """The highest mean. Raises SightlineError where none of them could be trained."""
@@ -112,6 +109,28 @@ def check_counts(repeats: int, confirm: int, side_by_side: int) -> None:
     for name, value, least in (("repeats", repeats, 1), ("confirm", confirm, 0), ("workers", side_by_side, 1)):
         if value < least:
             raise RecipeError(f"--{name} must be at least {least}, got {value}.")
+
+
+def read_networks(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `write_networks` kept in a folder; None where nothing is.
+
+    Raises SightlineError, by name, where something else was asked for than `asked`.
+    """
+    kept = folder / "networks.json"
+    if not kept.exists():
+        return None
+    stored: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    if other := [name for name, value in asked.items() if stored["asked"].get(name) != value]:
+        raise SightlineError(
+            f"{str(folder)!r} holds a search with another {' and '.join(other)}. Choose another --out."
+        )
+    return stored
+
+
+def write_networks(folder: Path, asked: Mapping[str, Any], networks: Sequence[Candidate], **more: Any) -> None:
+    """Keep networks and their costs for the next call, since latencies differ from one call to the next."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "networks.json", {"asked": asked, **more, "networks": [asdict(each) for each in networks]})
 
 
 def write(folder: Path, recipe: Recipe, best: Candidate, result: dict[str, Any]) -> None:

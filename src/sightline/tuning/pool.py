@@ -4,6 +4,7 @@ They are forked from a server that has imported the training once: a failure, or
 alone, and the process's peak of memory is the run's.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,8 @@ from typing import Any
 
 from sightline.files import write_json
 from sightline.tuning.jobs import STOPPED, Job, train_one
+
+log = logging.getLogger("sightline")
 
 
 @contextmanager
@@ -49,7 +52,9 @@ class Pool:
     def __enter__(self) -> "Pool":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            log.info("Stopping: the runs write their checkpoints. The same call goes on with them.")
         for process in self._running.values():
             process.terminate()
         for process in self._running.values():

@@ -26,12 +26,12 @@ class RunFigures:
     train: float
     """The same on the training images, without augmentation."""
     seconds: float
-    """Of training, validation left out."""
+    """Of training, validation left out; of a linear probe, which has no epochs, all that its process took."""
     images_per_second: float
     memory: int
     """Bytes at the peak, beyond what the libraries held before."""
     curve: list[dict[str, float | None]]
-    """The rows of metrics.csv."""
+    """The rows of metrics.csv; none of a linear probe."""
     gradients: list[dict[str, str | float | None]] = field(default_factory=list[dict[str, str | float | None]])
     """The rows of gradients.csv, where train.watch_gradients wrote it."""
 
@@ -173,7 +173,7 @@ def _figures(job: Job) -> tuple[str, RunFigures]:
     figures = ModelFolder.read(job.folder).spec.figures
     measured = json.loads(job.measured.read_text(encoding="utf-8"))
     curve = read_curve(job.folder / "metrics.csv")
-    seconds = sum(row["seconds"] or 0.0 for row in curve)
+    seconds = sum(row["seconds"] or 0.0 for row in curve) if curve else measured["seconds_of_the_last_part"]
     rates = [row["images_per_second"] for row in curve if row["images_per_second"]]
     name, val = judged(figures["val"])
     return name, RunFigures(
@@ -205,7 +205,9 @@ def _gradients(path: Path) -> list[dict[str, str | float | None]]:
 
 
 def read_curve(path: Path) -> list[dict[str, float | None]]:
-    """The rows of metrics.csv."""
+    """The rows of metrics.csv; none where there is no such file."""
+    if not path.exists():
+        return []
     with path.open(encoding="utf-8", newline="") as file:
         return [{name: _finite(value) for name, value in row.items()} for row in csv.DictReader(file)]
 

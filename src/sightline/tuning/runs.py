@@ -1,9 +1,10 @@
 """The runs of a study: what is to be trained where, and that all of it can be."""
 
+import hashlib
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from sightline.errors import RecipeError, SightlineError
@@ -27,16 +28,20 @@ def plan(study: Study, folder: Path) -> list[Job]:
             arm=arm,
             seed=seed,
             recipe=study.recipe_of(arm, seed),
-            folder=folder / "runs" / _folder_name(number, arm) / f"seed-{seed}",
+            folder=folder / "runs" / _folder_name(arm) / f"seed-{seed}",
         )
         for seed in study.seeds
-        for number, arm in enumerate(study.arms)
+        for arm in study.arms
     ]
 
 
-def _folder_name(number: int, arm: Arm) -> str:
-    words = re.sub(r"[^\w.=-]+", "-", arm.name, flags=re.ASCII).strip("-.")
-    return f"{number:02d}-{words[:80]}"
+def _folder_name(arm: Arm) -> str:
+    """The arm's name, the same whichever arms stand beside it; a digest tells apart what a file's name can't say."""
+    words = re.sub(r"[^\w.=-]+", "-", arm.name, flags=re.ASCII).strip("-.")[:80]
+    if words == arm.name:
+        return words
+    digest = hashlib.sha256(repr(arm.labels).encode()).hexdigest()[:8]
+    return f"{words}-{digest}".lstrip("-")
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
@@ -45,8 +50,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
 
     problems: list[str] = []
     for job in jobs:
-        stored = job.folder / "recipe.yaml"
-        if stored.exists() and not _is_same(from_yaml(stored.read_text(encoding="utf-8")), job.recipe):
+        stored = _stored(job)
+        if stored is not None and not _is_same(stored, job.recipe):
             raise SightlineError(
                 f"{str(job.folder)!r} holds a run with another recipe than this study's. Choose another --out."
             )
@@ -60,16 +65,55 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         raise RecipeError(" ".join(problems))
 
 
+def _stored(job: Job) -> Recipe | None:
+    """The recipe that a run was begun with; None where it was not begun."""
+    path = job.folder / "recipe.yaml"
+    return from_yaml(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
 def _is_same(stored: Recipe, recipe: Recipe) -> bool:
-    """Whether a run was begun with this recipe, whose train.fast may have been settled since."""
-    return stored == (replace(recipe, train=stored.train) if recipe.train.fast == "auto" else recipe)
+    """Whether a run was begun with this recipe, but for what `resume` lets differ: it never changes a result."""
+    data = replace(recipe.data, num_workers=stored.data.num_workers, cache=stored.data.cache)
+    train = replace(recipe.train, checkpoint_minutes=stored.train.checkpoint_minutes)
+    recipe = replace(recipe, data=data, train=train)
+    return stored == (_computed_as(recipe, stored) if recipe.train.fast == "auto" else recipe)
+
+
+def _computed_as(recipe: Recipe, other: Recipe) -> Recipe:
+    """The recipe with what train.fast has settled in another one, and nothing else of it."""
+    from sightline.training.fastest import Candidate
+
+    names = ("fast", *(field.name for field in fields(Candidate)))
+    return replace(recipe, train=replace(recipe.train, **{name: getattr(other.train, name) for name in names}))
 
 
 def settled(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs with train.fast settled for each network, once for all seeds, before anything competes for the cores."""
+    """The jobs with train.fast settled, before anything competes for the cores.
+
+    Runs that exist stay as they were begun, and others of the same network follow them, whatever would be fastest
+    here today; a network without a run is tried once for all seeds.
+    """
     from sightline.training.fastest import resolved
 
-    return [replace(job, recipe=resolved(job.recipe)) for job in jobs]
+    begun = {job: _stored(job) for job in jobs if job.recipe.train.fast == "auto" and not job.recipe.finetune.probe}
+    known: dict[str, Recipe] = {}
+    for stored in begun.values():
+        if stored is not None:
+            known.setdefault(_step_of(stored), stored)
+    for job in begun:
+        step = _step_of(job.recipe)
+        if step not in known:
+            known[step] = resolved(job.recipe)
+    likes = {job: stored or known[_step_of(job.recipe)] for job, stored in begun.items()}
+    return [replace(job, recipe=_computed_as(job.recipe, likes.get(job, job.recipe))) for job in jobs]
+
+
+def _step_of(recipe: Recipe) -> str:
+    """What a training step's time depends on: of equal ones the same way to compute is fastest."""
+    from sightline.training.job import architecture
+
+    network = asdict(architecture(recipe, num_classes=10))
+    return repr((network, recipe.batch_size, recipe.optim.name, recipe.train.device))
 
 
 def run_all(jobs: Sequence[Job], data: str | Path, *, side_by_side: int, threads: int | None) -> None:

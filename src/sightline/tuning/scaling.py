@@ -10,7 +10,6 @@ since blocks and channels are whole numbers; each is trained; the best one's rul
 with fresh seeds beside the paper's rule and beside depth, width and resolution alone.
 """
 
-import json
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -20,8 +19,7 @@ from typing import Any
 
 from sightline.data.outside import check_outside
 from sightline.data.prepare import prepare
-from sightline.errors import ModelError, RecipeError, SightlineError
-from sightline.files import write_json
+from sightline.errors import ModelError, RecipeError
 from sightline.models import find_variant, scaled
 from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_yaml
@@ -150,18 +148,12 @@ def _built(
     scaling: Scaling, folder: Path, num_classes: int, images: str
 ) -> tuple[Candidate, list[Candidate], list[Candidate]]:
     """The base, every mix at the step and at the budget; kept, since latencies differ from one call to the next."""
-    kept = folder / "networks.json"
     asked = {
         "recipe": to_yaml(scaling.recipe),
         "images": images,
         **{name: getattr(scaling, name) for name in ("budget", "step", "cost", "engine")},
     }
-    if kept.exists():
-        stored = json.loads(kept.read_text(encoding="utf-8"))
-        if other := [name for name, value in asked.items() if stored["asked"].get(name) != value]:
-            raise SightlineError(
-                f"{str(folder)!r} holds a search with another {' and '.join(other)}. Choose another --out."
-            )
+    if (stored := contest.read_networks(folder, asked)) is not None:
         base, *networks = (
             Candidate(name=row["name"], settings=tuple(row["settings"]), cost=row["cost"]) for row in stored["networks"]
         )
@@ -185,9 +177,7 @@ def _built(
             f"{scaling.recipe.model.name} at {scaling.recipe.data.image_size} pixels can't be scaled to "
             f"{scaling.budget:g} times its cost: its roundings are too coarse. Ask for more, or name another network."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [asdict(each) for each in (base, *at_step, *at_budget)]
-    write_json(kept, {"asked": asked, "at_step": len(at_step), "networks": rows})
+    contest.write_networks(folder, asked, [base, *at_step, *at_budget], at_step=len(at_step))
     return base, at_step, at_budget
 
 

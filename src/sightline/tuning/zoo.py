@@ -11,7 +11,7 @@ from sightline.data.prepare import prepare
 from sightline.errors import RecipeError
 from sightline.models import find_variant
 from sightline.recipe import Recipe
-from sightline.recipe_text import override
+from sightline.recipe_text import override, to_yaml
 from sightline.tuning import contest
 from sightline.tuning.contest import Candidate, Contest
 from sightline.tuning.costs import Cost, check_engine, costs, told
@@ -55,17 +55,7 @@ def choose(choice: Choice, data: str | Path, *, out: str | Path, side_by_side: i
     folder, recipe = Path(out), choice.recipe
     check_outside(folder, data)
     prepared = prepare(data, recipe.data, recipe.seed)
-    settings = {name: (f"model.name={name}",) for name in choice.names}
-    measured = costs(
-        [override(recipe, each) for each in settings.values()],
-        choice.cost,
-        num_classes=len(prepared.table.classes),
-        engine=choice.engine,
-    )
-    networks = [
-        Candidate(name=name, settings=each, cost=cost)
-        for (name, each), cost in zip(settings.items(), measured, strict=True)
-    ]
+    networks = _measured(choice, folder, len(prepared.table.classes), prepared.fingerprint)
     within = _within(networks, choice)
     first = contest.hold(within, recipe, data, out=folder / "search", repeats=choice.repeats, side_by_side=side_by_side)
     best = first.best([each.name for each in within]).candidate
@@ -73,7 +63,11 @@ def choose(choice: Choice, data: str | Path, *, out: str | Path, side_by_side: i
     contest.write(folder, recipe, best, result)
     if not choice.confirm:
         return result
-    second = first.best([each.name for each in within if each != best]).candidate
+    others = [each.candidate.name for each in first.contestants if each.found.runs and each.candidate != best]
+    if not others:
+        log.info(f"No network but {best.name} could be trained, so that there is nothing to train it again beside.")
+        return result
+    second = first.best(others).candidate
     again = contest.hold(
         [best, second],
         contest.fresh(recipe, choice.repeats),
@@ -86,6 +80,28 @@ def choose(choice: Choice, data: str | Path, *, out: str | Path, side_by_side: i
     result = _result(choice, str(data), networks, best, first, again)
     contest.write(folder, recipe, best, result)
     return result
+
+
+def _measured(choice: Choice, folder: Path, num_classes: int, images: str) -> list[Candidate]:
+    """Every network with its cost; what was measured before is kept, since latencies differ from call to call."""
+    asked = {"kind": "choice", "recipe": to_yaml(choice.recipe), "images": images}
+    asked |= {"cost": choice.cost, "engine": choice.engine}
+    stored = contest.read_networks(folder, asked)
+    known: dict[str, float] = {} if stored is None else {row["name"]: row["cost"] for row in stored["networks"]}
+    if new := [name for name in choice.names if name not in known]:
+        recipes = [override(choice.recipe, _settings(name)) for name in new]
+        measured = costs(recipes, choice.cost, num_classes=num_classes, engine=choice.engine)
+        known |= dict(zip(new, measured, strict=True))
+        contest.write_networks(folder, asked, [_candidate(name, cost) for name, cost in known.items()])
+    return [_candidate(name, known[name]) for name in choice.names]
+
+
+def _candidate(name: str, cost: float) -> Candidate:
+    return Candidate(name=name, settings=_settings(name), cost=cost)
+
+
+def _settings(name: str) -> tuple[str, ...]:
+    return (f"model.name={name}",)
 
 
 def _within(networks: Sequence[Candidate], choice: Choice) -> list[Candidate]:
