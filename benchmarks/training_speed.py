@@ -49,7 +49,7 @@ CASES = {
     "resnet20 32": Case("resnet20", 32, 128, 10_240),
     "efficientnet_b0 32": Case("efficientnet_b0", 32, 128, 2560),
     "efficientnet_b0 224": Case("efficientnet_b0", 224, 16, 160),
-    "swin_t 224": Case("swin_t", 224, 16, 80),
+    "swin_t 224": Case("swin_t", 224, 16, 160),
     "resnet50 224": Case("resnet50", 224, 16, 160),
 }
 

@@ -69,7 +69,8 @@ class WindowAttention(nn.Module):
     """Multi-head self-attention among the tokens of each window, the windows moved by `shift` tokens."""
 
     relative_position_index: Tensor
-    mask: Tensor
+    mask: Tensor | None
+    """(M M, 1, T, T); None where nothing is shifted."""
 
     def __init__(self, width: int, num_heads: int, grid: int, window: int, shift: int) -> None:
         super().__init__()
@@ -79,7 +80,8 @@ class WindowAttention(nn.Module):
         self.shift = shift
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * window - 1) ** 2, num_heads))
         self.register_buffer("relative_position_index", _relative_position_index(window), persistent=False)
-        self.register_buffer("mask", _shift_mask(grid, window, shift), persistent=False)
+        mask = _shift_mask(grid, window, shift) if shift > 0 else None
+        self.register_buffer("mask", mask, persistent=False)
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(0.0)
@@ -90,10 +92,16 @@ class WindowAttention(nn.Module):
         if self.shift > 0:
             x = x.roll((-self.shift, -self.shift), (1, 2))
         qkv = self.qkv(self._split(x)).unflatten(3, (3, self.num_heads, -1))  # (B, M M, T, 3, N, C / N)
-        # Windows join the heads' dimension: a mask for each (window, head) then serves every image of the batch.
-        query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).flatten(2, 3).unbind(0)  # each (B, M M N, T, C / N)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._bias())
-        mixed = mixed.unflatten(1, (-1, self.num_heads)).transpose(2, 3)  # (B, M M, T, N, C / N)
+        qkv = qkv.permute(3, 0, 1, 4, 2, 5)  # (3, B, M M, N, T, C / N)
+        if self.mask is None:  # one bias for all windows, which join the images
+            query, key, value = qkv.flatten(1, 2).unbind(0)  # each (B M M, N, T, C / N)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._bias())
+            mixed = mixed.unflatten(0, (-1, self.windows_per_side**2))
+        else:  # another bias for each window, which join the heads
+            query, key, value = qkv.flatten(2, 3).unbind(0)  # each (B, M M N, T, C / N)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=self._bias())
+            mixed = mixed.unflatten(1, (-1, self.num_heads))
+        mixed = mixed.transpose(2, 3)  # (B, M M, T, N, C / N)
         # Copied by name: flatten would be captured as a view where one kernel's strides allow it, which no other's do.
         mixed = mixed.clone(memory_format=torch.contiguous_format).flatten(3)  # (B, M M, T, C)
         x = self._join(self.dropout(self.proj(mixed)))
@@ -102,10 +110,11 @@ class WindowAttention(nn.Module):
         return x
 
     def _bias(self) -> Tensor:
-        """What is added to the attention's logits: (1, M M N, T, T)."""
+        """What is added to the attention's logits: (1, N, T, T), or with a mask (1, M M N, T, T)."""
         # An embedding and not an index: its gradient is summed in a fixed order, so that runs repeat bit by bit.
         bias = F.embedding(self.relative_position_index, self.relative_position_bias_table)  # (T, T, N)
-        return (bias.permute(2, 0, 1) + self.mask).flatten(0, 1).unsqueeze(0)
+        bias = bias.permute(2, 0, 1)
+        return (bias if self.mask is None else (bias + self.mask).flatten(0, 1)).unsqueeze(0)
 
     def _split(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, M M, T, C)."""
