@@ -170,7 +170,7 @@ def test_how_to_compute_is_settled_once_for_a_search(tmp_path: Path, monkeypatch
     searched = replace(search(), recipe=override(RECIPE, ["train.fast=auto"]))
     for precision in ("bf16", "float32"):  # what the clock says differs from one call to the next
         fast = partial(override, settings=["train.fast=off", f"train.precision={precision}"])
-        monkeypatch.setattr("sightline.tuning.trials.resolved", fast)
+        monkeypatch.setattr("sightline.tuning.identity.resolved", fast)
         with opened(searched, tmp_path / "t") as trials_of:
             train = trials_of.search.recipe.train
         assert (train.fast, train.precision) == ("off", "bf16")

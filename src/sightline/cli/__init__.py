@@ -59,7 +59,7 @@ app.add_typer(find.app, name="find")
 
 
 def main() -> None:
-    """Run the command: a user's mistake is one line and exit code 2, Ctrl-C is exit code 130."""
+    """Run the command: a user's mistake is one line and exit code 2. Ctrl-C is exit code 130, by Typer."""
     _print_unencodable_names()
     _quiet_pillow()
     try:
@@ -73,9 +73,6 @@ def main() -> None:
             raise
         print(f"error: {missing}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader (head, less) has seen enough
         sys.stderr.close()
         sys.exit(0)

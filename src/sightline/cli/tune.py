@@ -107,9 +107,11 @@ def _aim(against: str, under: str) -> "tuple[Cost | None, float | None]":
 
 
 def _print(result: "SearchResult") -> None:
+    from sightline.data.phrases import counted
+
     counts = {state: sum(trial.state == state for trial in result.trials) for state in ("complete", "pruned", "failed")}
     words = f"{counts['complete']} finished, {counts['pruned']} ended early, {counts['failed']} failed"
-    print(f"{len(result.trials)} trials: {words}")
+    print(f"{counted(len(result.trials), 'trial')}: {words}")
     if result.best is None or result.best.value is None:
         return
     for trial in result.trials:

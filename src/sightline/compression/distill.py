@@ -51,8 +51,8 @@ class Distill:
 
     def check(self) -> None:
         """Raise ModelError where there is no teacher, RecipeError for one that can't teach, or impossible settings."""
-        if self.teacher is None:  # the model itself
-            self._config(str(self.student))
+        if self.teacher is None:  # the model itself, whose folder comes later: any name shows what is impossible
+            self._config("model")
         else:
             find_teacher(self._config(self.teacher))
 

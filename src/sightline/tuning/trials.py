@@ -1,24 +1,22 @@
 """The trials of a search in Optuna's storage, and the runs that belong to them."""
 
 import fcntl
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from sightline import deps
-from sightline.data.phrases import counted, listed
+from sightline.data.phrases import counted
 from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
-from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.studies import Arm
-from sightline.training.fastest import Candidate, resolved
 from sightline.tuning.board import Standing
 from sightline.tuning.costs import costs, told
+from sightline.tuning.identity import begin, check_runs, settled
 from sightline.tuning.importance import importance_of
 from sightline.tuning.jobs import Job
 from sightline.tuning.proposing import learns_from_all, pruner_of, sampler_of
@@ -28,9 +26,6 @@ from sightline.tuning.space import Dimension
 from sightline.tuning.storage import Storage
 
 log = logging.getLogger("sightline")
-
-_FAST = "train.fast"
-"""Under which the study keeps how train.fast was settled."""
 
 
 class Trials:
@@ -52,9 +47,10 @@ class Trials:
         self._storage = Storage(folder, search.storage)
         with self._storage.asking():
             self._study: Any = self._storage.study(self._optuna, pruner_of(self._optuna, search), self._directions())
-            self._check_same(known_by)
-            self._check_runs()
-            self._search = replace(search, recipe=self._settled(search.recipe))
+            own = {dimension.setting: dimension.own(search.recipe) for dimension in search.space}
+            begin(self._study, self._storage, known_by, first=own)
+            check_runs(folder, self._storage, [trial.number for trial in self._begun()])
+            self._search = replace(search, recipe=settled(self._study, search.recipe))
 
     @property
     def search(self) -> Search:
@@ -262,46 +258,6 @@ class Trials:
 
     def _directions(self) -> tuple[str, ...]:
         return ("maximize",) if self._search.against is None else ("maximize", "minimize")
-
-    def _check_same(self, known_by: dict[str, Any]) -> None:
-        """Raise SightlineError where the folder holds another search; a new one begins with the recipe's own values."""
-        known = {name: self._study.user_attrs.get(name) for name in known_by}
-        if not self._study.get_trials(deepcopy=False) or known["recipe"] is None:
-            for name, value in known_by.items():
-                self._study.set_user_attr(name, value)
-            own = {dimension.setting: dimension.own(self._search.recipe) for dimension in self._search.space}
-            self._study.enqueue_trial({name: value for name, value in own.items() if value is not None})
-            return
-        other = [
-            f"another {name}" if name != "images" else "other images"
-            for name in known_by
-            if known[name] != known_by[name]
-        ]
-        if other:
-            raise SightlineError(
-                f"{self._storage.place!r} holds a search with {' and '.join(other)}. "
-                f"Choose another {'--storage' if self._storage.is_shared else '--out'}."
-            )
-
-    def _check_runs(self) -> None:
-        """Raise SightlineError where runs of another search lie in this one's folder."""
-        known = {f"trial-{trial.number:04d}" for trial in self._begun()}
-        strange = sorted({path.parent.name for path in self._folder.glob("runs/trial-*/recipe.yaml")} - known)
-        if strange:
-            raise SightlineError(
-                f"{str(self._folder)!r} holds runs that {self._storage.place!r} knows nothing of "
-                f"({listed(strange, 3)}). Choose another --out."
-            )
-
-    def _settled(self, recipe: Recipe) -> Recipe:
-        """The recipe with train.fast settled as it was when the search began, wherever that was."""
-        settings = self._study.user_attrs.get(_FAST)
-        if settings is None:
-            train = resolved(recipe).train  # once, before anything competes for the cores
-            names = ("fast", *(field.name for field in fields(Candidate)))
-            settings = [f"train.{name}={json.dumps(getattr(train, name))}" for name in names]
-            self._study.set_user_attr(_FAST, settings)
-        return override(recipe, settings)
 
 
 def _suggest(trial: Any, dimension: Dimension) -> None:
