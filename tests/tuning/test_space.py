@@ -96,8 +96,16 @@ def test_a_search_begins_with_the_recipe_s_own_values_as_far_as_the_space_has_th
         ("batch_size=8..64", True),
         ("optim.lr=1..3", False),
         ("loss.label_smoothing=0..0.2", False),
+        ("augment.crop.padding=0..8", True),
+        ("augment.flip.probability=0..1", False),
     ],
 )
 def test_whole_numbers_are_tried_where_the_setting_takes_no_others(text: str, *, whole: bool) -> None:
-    [dimension] = space_of([text], Recipe())
+    [dimension] = space_of([text], override(Recipe(), ["augment=[crop, flip]"]))
     assert dimension.whole == whole
+
+
+def test_a_search_begins_with_the_recipe_s_own_augmentations() -> None:
+    recipe = override(RECIPE, ["augment=[{crop: {padding: 3}}, flip]"])
+    [padding, probability] = space_of(["augment.crop.padding=0..8 augment.flip.probability=0..1"], recipe)
+    assert (padding.own(recipe), probability.own(recipe)) == (3, 0.5)

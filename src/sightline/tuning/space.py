@@ -156,7 +156,8 @@ def _present(setting: str, recipe: Recipe) -> Any:
     """The recipe's value of a setting, as YAML would hold it; None where there is none."""
     value: Any = to_plain(recipe)
     for part in setting.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+        entries = value if isinstance(value, list) else [value]  # augmentations are a list, each under its name
+        value = next((entry[part] for entry in entries if isinstance(entry, dict) and part in entry), None)
     return value
 
 
