@@ -10,6 +10,7 @@ import pytest
 from sightline.errors import SightlineError
 from sightline.files import (
     ABANDONED,
+    claimed,
     is_claimed,
     keep_latest,
     reserve,
@@ -48,6 +49,36 @@ def test_a_folder_whose_filling_fails_leaves_the_older_one_and_nothing_else(tmp_
     assert os.listdir(tmp_path / "export") == ["old.txt"]
 
 
+def test_of_a_link_the_folder_that_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk/export")
+    for content in ("old", "new"):
+        with whole_folder(tmp_path / "link") as aside:
+            (aside / f"{content}.txt").write_text(content)
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link"]
+    assert (tmp_path / "link").is_symlink()
+    assert os.listdir(tmp_path / "disk") == ["export"]
+    assert os.listdir(tmp_path / "disk" / "export") == ["new.txt"]
+
+
+def test_what_is_being_replaced_is_no_leftover_however_old_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "export").mkdir()
+    os.utime(tmp_path / "export", (0, 0))
+    rename = Path.rename
+    kept: list[bool] = []
+
+    def beside_another_process(path: Path, target: Path) -> None:
+        rename(path, target)
+        write_text(tmp_path / "a.txt", "it tidies up")
+        kept.append(target.exists())
+
+    with whole_folder(tmp_path / "export"):
+        monkeypatch.setattr(Path, "rename", beside_another_process)
+    assert kept == [True, True]
+
+
 def test_a_folder_on_a_full_disk_is_one_sentence(full_disk: Path) -> None:
     with pytest.raises(SightlineError, match="No space left on device"), whole_folder(full_disk / "export") as aside:
         (aside / "large").write_bytes(bytes(2**20))
@@ -57,7 +88,23 @@ def test_a_folder_on_a_full_disk_is_one_sentence(full_disk: Path) -> None:
 def test_a_file_has_the_permissions_a_plain_one_would_have(tmp_path: Path) -> None:
     write_text(tmp_path / "ours", "x")
     (tmp_path / "plain").write_text("x")
-    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    with whole_file(tmp_path / "private") as aside:
+        aside.write_text("x")
+        aside.chmod(0o600)  # as safetensors leaves what it writes
+    for name in ("ours", "private"):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_claimed_folder_that_stays_empty_goes_again_and_another_stays(tmp_path: Path) -> None:
+    with claimed(tmp_path / "runs" / "photos"):
+        assert (tmp_path / "runs" / "photos").is_dir()
+    assert not any(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with claimed(tmp_path / "mine"):
+        pass
+    with claimed(tmp_path / "run"):
+        (tmp_path / "run" / "recipe.yaml").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "run"]
 
 
 def test_the_longest_name_the_system_takes_can_be_written(tmp_path: Path) -> None:
@@ -147,6 +194,19 @@ def test_what_a_kill_left_half_written_is_deleted_a_day_later(tmp_path: Path) ->
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     write_text(tmp_path / "a.txt", "a")
     assert sorted(os.listdir(tmp_path)) == [f".{'b' * 16}.part", ".mine.part", "a.txt"]
+
+
+def test_what_a_kill_left_set_aside_is_deleted_a_day_later(tmp_path: Path) -> None:
+    older, link, young = (tmp_path / f".{letter * 16}.old" for letter in "abc")
+    (tmp_path / "mine").mkdir()
+    link.symlink_to("mine")
+    for folder in (older, young):
+        folder.mkdir()
+        (folder / "model.json").touch()
+    for path in (older, link):
+        os.utime(path, (time.time() - 2 * ABANDONED,) * 2, follow_symlinks=False)
+    write_text(tmp_path / "a.txt", "a")
+    assert sorted(os.listdir(tmp_path)) == [young.name, "a.txt", "mine"]
 
 
 def test_a_cache_keeps_what_was_touched_last(tmp_path: Path) -> None:

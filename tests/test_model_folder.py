@@ -1,12 +1,15 @@
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from making import make_folder
 
 from sightline.errors import ModelError
-from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance
+from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance, Thresholds
 from sightline.preprocess import Preprocess
 
 
@@ -85,7 +88,8 @@ def test_weights_of_another_network_are_refused(folder: ModelFolder, tmp_path: P
         ("{", "is damaged"),
         ("[]", "format None"),
         ('{"format": 99}', "holds a model of format 99; this version reads format 1"),
-        ('{"format": 1}', "is damaged"),
+        ('{"format": 1}', "is damaged: it has no 'spec'"),
+        ("[" * 200_000 + "]" * 200_000, "is damaged: maximum recursion depth exceeded"),
     ],
 )
 def test_a_damaged_description_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
@@ -104,3 +108,57 @@ def test_no_folder_a_file_an_empty_folder_and_an_unfinished_run_are_told_apart(t
 
 def test_no_file_in_a_model_folder_is_a_pickle(folder: ModelFolder) -> None:
     assert sorted(file.suffix for file in folder.path.iterdir()) == [".json", ".safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "sentence"),
+    [
+        (None, {"classes": ["a", "b"]}, "There are 2 class names for 3 logits"),
+        (None, {"classes": ["a", "b", "c", "d"]}, "There are 4 class names for 3 logits"),
+        (None, {"classes": []}, "A model needs at least 1 class, and there is none"),
+        (None, {"classes": ["a", "b", "a"]}, "2 classes have the name 'a'"),
+        (None, {"classes": ["a", "", "c"]}, "The name of class 2 is empty"),
+        ("architecture", {"num_classes": 10**12}, "There are 3 class names for 1000000000000 logits"),
+        ("calibration", {"temperature": 0.0}, "The temperature must be a number greater than 0, got 0.0"),
+        ("calibration", {"temperature": -1.0}, "The temperature must be a number greater than 0, got -1.0"),
+        ("calibration", {"temperature": float("nan")}, "The temperature must be a number greater than 0, got nan"),
+        ("preprocess", {"std": [float("nan")] * 3}, "Every std must be a number greater than 0, got (nan, nan, nan)"),
+        ("preprocess", {"std": [1.0, 1.0, float("inf")]}, "Every std must be a number greater than 0, got"),
+        ("preprocess", {"mean": [float("nan"), 0.0, 0.0]}, "Every mean must be a number, got (nan, 0.0, 0.0)"),
+        ("architecture", {"image_size": "16"}, "spec.architecture.image_size: Input should be a valid integer"),
+    ],
+)
+def test_what_no_model_can_have_is_named(
+    folder: ModelFolder,
+    run_cli: Callable[..., tuple[int, str, str]],
+    part: str | None,
+    changes: dict[str, object],
+    sentence: str,
+) -> None:
+    file = folder.path / "model.json"
+    content = json.loads(file.read_text())
+    (content["spec"][part] if part else content["spec"]).update(changes)
+    file.write_text(json.dumps(content))
+    code, _, err = run_cli("predict", folder.path, "photo.jpg")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"error: {str(file)!r} is damaged: {sentence}")
+    assert not err.endswith("..\n")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_a_threshold_is_a_probability(value: float) -> None:
+    with pytest.raises(ModelError, match="Every threshold must be from 0 to 1, got 0.5, "):
+        Thresholds(values=(0.5, value), fitted_on="nothing")
+
+
+def test_a_network_that_can_t_be_built_is_one_sentence() -> None:
+    with pytest.raises(ModelError, match=r"^A network 'resnet20' with these settings can't be built: .*$"):
+        Architecture(name="resnet20", num_classes=10**12, image_size=16).build()
+
+
+def test_probabilities_next_to_nothing_keep_their_digits(folder: ModelFolder) -> None:
+    thresholds = Thresholds(values=(0.5,) * 3, fitted_on="nothing")
+    spec = replace(folder.spec, task="multi_label", thresholds=thresholds, calibration=Calibration())
+    logits = np.array([[-700.0, -40.0, -1.0], [0.0, 1.0, 1e4]], dtype=np.float32)
+    expected = torch.from_numpy(logits).double().sigmoid()
+    assert spec.probabilities_of(logits) == pytest.approx(expected.numpy(), rel=1e-12, abs=0)

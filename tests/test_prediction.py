@@ -55,6 +55,21 @@ def test_an_unreadable_image_fails_alone(predictor: Predictor, photos: Path) -> 
     assert "must be uint8" in str(answers[3].error)
 
 
+def test_a_name_that_no_file_can_have_fails_alone(predictor: Predictor, photos: Path) -> None:
+    answers = predictor.predict(["a\0b.png", "\ud800.png", photos / "red" / "000.jpg"])
+    assert [str(answer.error)[:28] for answer in answers] == [*["no file can have this name: "] * 2, "None"]
+
+
+def test_names_can_t_steer_the_terminal_or_forge_lines(tmp_path: Path, run_cli: Cli) -> None:
+    model = make_folder(tmp_path / "model", classes=("a\x1b[2J", "b\nforged.jpg  a 99.9%")).path
+    photos = make_photos(tmp_path / "photos\u202e", classes=("red",), count=1)
+    (photos / "red" / "none\rgood.jpg").write_text("no image")
+    _, out, err = run_cli("predict", model, photos, "--top-k", "2")
+    assert [len(out.splitlines()), len(err.splitlines())] == [1, 1]
+    assert (out + err).replace("\n", "").isprintable()
+    assert "a�[2J" in out
+
+
 def test_the_caller_s_image_is_left_as_it_was(predictor: Predictor) -> None:
     image = Image.new("P", (30, 20))
     image.getexif()[0x0112] = 6

@@ -1,7 +1,9 @@
 """Test-time augmentation: which views there are, how they are averaged, and that their figures stay apart."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ from making import make_folder, make_photos
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from sightline.errors import RecipeError
+from sightline.errors import ModelError, RecipeError
 from sightline.evaluation import evaluate
-from sightline.model_folder import ModelFolder
+from sightline.model_folder import Calibration, ModelFolder
 from sightline.prediction import Predictor
 from sightline.preprocess import Preprocess
 from sightline.recipe import Recipe
@@ -97,6 +99,26 @@ def test_figures_of_views_stand_beside_the_plain_ones(tta: str, trained: ModelFo
     assert after.spec.figures[f"test_tta_{tta}"]["log_loss"] == evaluation.calibrated.log_loss
     assert after.spec.figures[f"test_tta_{tta}"]["log_loss"] != before.spec.figures["test"]["log_loss"]
     assert json.loads((trained.path / "evaluation" / f"test_tta_{tta}.json").read_text()) == evaluation.to_json()
+
+
+def test_a_folder_that_was_opened_once_keeps_the_figures_of_every_evaluation(
+    trained: ModelFolder, tmp_path: Path
+) -> None:
+    opened = ModelFolder.read(shutil.copytree(trained.path, tmp_path / "copy"))
+    for split in ("val", "test"):
+        evaluate(opened, split=split, tta="flip", num_workers=0)
+    assert {"val_tta_flip", "test_tta_flip"} <= set(ModelFolder.read(opened.path).spec.figures)
+
+
+def test_figures_of_a_model_that_was_replaced_meanwhile_are_not_given_to_the_new_one(
+    trained: ModelFolder, tmp_path: Path
+) -> None:
+    opened = ModelFolder.read(shutil.copytree(trained.path, tmp_path / "copy"))
+    other = replace(opened.spec, calibration=Calibration(temperature=9.0), figures={})
+    ModelFolder.write(opened.path, other, opened.model().state_dict())
+    with pytest.raises(ModelError, match=r"was replaced by another model meanwhile\. Evaluate it again\.$"):
+        evaluate(opened, tta="flip", num_workers=0)
+    assert ModelFolder.read(opened.path).spec.figures == {}
 
 
 def test_the_commands_say_what_was_averaged(trained: ModelFolder, run_cli: Callable[..., tuple[int, str, str]]) -> None:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,10 @@ def whole_file(path: Path) -> Generator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent)
+        aside.touch()
+        mode = aside.stat().st_mode  # a new file's, as the user's umask has it: safetensors' are the user's alone
         yield aside
+        aside.chmod(mode)
         _flush(aside)
         aside.replace(path)
         _flush(path.parent)
@@ -45,9 +48,11 @@ def whole_file(path: Path) -> Generator[Path]:
 def whole_folder(path: Path) -> Generator[Path]:
     """Yield an empty folder beside `path` to fill; it takes the name `path` when the block ends well.
 
-    An older `path` is replaced; a block that fails leaves it untouched, and nothing else behind.
+    An older `path` is replaced; a block that fails leaves it untouched, and nothing else behind. Of a symbolic link
+    what it points to is replaced.
     Raises SightlineError when the disk is full or the folder can't be written to.
     """
+    named, path = path, Path(os.path.realpath(path))  # the disk's folder: only within it can a folder be renamed
     aside, older = (path.parent / f".{secrets.token_hex(8)}.{kind}" for kind in ("part", "old"))
     try:
         aside.mkdir(parents=True)
@@ -57,13 +62,14 @@ def whole_folder(path: Path) -> Generator[Path]:
             _flush(file)
         _flush(aside)
         if path.exists():
+            os.utime(path)  # set aside it counts as new: a kill may leave it the only copy for now
             path.rename(older)
         aside.rename(path)
         _flush(path.parent)
     except OSError as error:
         if error.errno is None:
             raise
-        raise SightlineError(f"Could not write {str(path)!r}: {error.strerror or error}.") from error
+        raise SightlineError(f"Could not write {str(named)!r}: {error.strerror or error}.") from error
     finally:
         if older.exists() and not path.exists():
             older.rename(path)
@@ -75,10 +81,12 @@ def whole_folder(path: Path) -> Generator[Path]:
 def claimed(folder: Path) -> Generator[None]:
     """Keep other processes that ask the same out of a folder until the block, or this process, has ended.
 
+    A folder that was made for it goes again where the block has put nothing into it.
     Raises SightlineError when another process has claimed it.
     """
     import fcntl  # on the systems that have it, which are those PyTorch trains on with worker processes
 
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -89,7 +97,19 @@ def claimed(folder: Path) -> Generator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked workers would hold it after a kill
         except OSError as error:
             raise SightlineError(f"Another process is writing to {str(folder)!r}. Choose another folder.") from error
-        yield
+        try:
+            yield
+        finally:
+            _remove_unused(folder, made)
+
+
+def _remove_unused(folder: Path, made: Sequence[Path]) -> None:
+    """Remove a claimed folder that holds nothing but its lock, and what was made around it."""
+    with suppress(OSError):
+        if made and [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            for place in made:
+                place.rmdir()
 
 
 def is_claimed(folder: Path) -> bool:
@@ -160,11 +180,12 @@ def keep_latest(entries: Iterable[Path], count: int) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """Delete what killed processes left half-written a day ago or longer."""
-    for left in folder.glob(f".{'[0-9a-f]' * 16}.part"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    """Delete what killed processes left half-written, or set aside, a day ago or longer."""
+    for kind in ("part", "old"):
+        for left in folder.glob(f".{'[0-9a-f]' * 16}.{kind}"):
+            with suppress(OSError):
+                if time.time() - left.lstat().st_mtime > ABANDONED:
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
 
 def _flush(path: Path) -> None:

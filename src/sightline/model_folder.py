@@ -5,8 +5,10 @@
 
 import hashlib
 import json
+import math
 import os
 import re
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -57,7 +59,11 @@ class Architecture:
         """The network with fresh weights. Raises ModelError."""
         from sightline.models import create_model
 
-        model = create_model(**self.settings())
+        try:
+            model = create_model(**self.settings())
+        except (RuntimeError, ValueError, OverflowError, MemoryError) as error:  # torch's, by what can't be made
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ModelError(f"A network {self.name!r} with these settings can't be built: {reason}") from error
         if self.narrowing is not None:
             self.narrowing.apply(model)
         return model
@@ -71,6 +77,10 @@ class Calibration:
     fitted_on: str = "nothing"
     """The images it was fitted on, in words."""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ModelError(f"The temperature must be a number greater than 0, got {self.temperature}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
@@ -80,6 +90,10 @@ class Thresholds:
     """One for each class, 0 to 1; a probability at it is a yes."""
     fitted_on: str
     """The images they were chosen on and by what, in words."""
+
+    def __post_init__(self) -> None:
+        if not all(0 <= value <= 1 for value in self.values):
+            raise ModelError(f"Every threshold must be from 0 to 1, got {', '.join(map(str, self.values))}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +129,25 @@ class ModelSpec:
     """Of weights.safetensors; filled in when the folder is written."""
 
     def __post_init__(self) -> None:
+        self._check_classes()
         if (self.task == "multi_label") != (self.thresholds is not None):
             raise ModelError(
                 f"A model of task {self.task!r} {'needs' if self.thresholds is None else 'has no'} thresholds."
             )
         if self.thresholds is not None and len(self.thresholds.values) != len(self.classes):
             raise ModelError(f"There are {len(self.thresholds.values)} thresholds for {len(self.classes)} classes.")
+
+    def _check_classes(self) -> None:
+        """Raise ModelError unless there is a name of its own for each of the network's logits."""
+        if not self.classes:
+            raise ModelError("A model needs at least 1 class, and there is none.")
+        if len(self.classes) != self.architecture.num_classes:
+            raise ModelError(f"There are {len(self.classes)} class names for {self.architecture.num_classes} logits.")
+        if "" in self.classes:
+            raise ModelError(f"The name of class {self.classes.index('') + 1} is empty.")
+        [(name, count)] = Counter(self.classes).most_common(1)
+        if count > 1:
+            raise ModelError(f"{count} classes have the name {name!r}.")
 
     @property
     def multi_label(self) -> bool:
@@ -136,7 +163,7 @@ class ModelSpec:
         """The same of an array, in double precision, without torch."""
         scaled = logits.astype(np.float64) / self.calibration.temperature
         if self.multi_label:
-            return 0.5 * (1 + np.tanh(0.5 * scaled))  # the logistic function, without overflow
+            return logistic(scaled)
         powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
@@ -223,6 +250,12 @@ class ModelFolder:
         write_json(self.path / "model.json", content)
 
 
+def logistic(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + exp(-values)), without overflow, and exact where it is next to 0."""
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1.0, small) / (1 + small)
+
+
 def save_weights(path: Path, weights: "dict[str, Tensor]") -> None:
     """Write tensors as safetensors, whole or not at all. Raises SightlineError."""
     from safetensors.torch import save_file
@@ -245,7 +278,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelError(_no_model(path)) from error
     except OSError as error:
         raise ModelError(f"{str(file)!r} can't be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{str(file)!r} is damaged: {error}.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
@@ -257,15 +290,24 @@ def read_part(path: Path, content: dict[str, Any], key: str, kind: type[Part]) -
     """The part `key` of a description as the dataclass `kind`. Raises ModelError when it is damaged."""
     try:
         return TypeAdapter(kind).validate_json(json.dumps(content[key]), strict=True)
-    except (KeyError, ValidationError, SightlineError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{str(path / 'model.json')!r} is damaged: {reason}.") from error
+    except (KeyError, ValidationError, SightlineError, RecursionError) as error:
+        raise ModelError(f"{str(path / 'model.json')!r} is damaged: {_reason(error, key)}.") from error
 
 
 def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception, key: str) -> str:
+    """Why the part `key` can't be read, without a full stop."""
+    if isinstance(error, KeyError):
+        return f"it has no {key!r}"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, (key, *first['loc'])))}: {first['msg']}"
+    return str(error).splitlines()[0].removesuffix(".")
 
 
 def _no_model(path: Path) -> str:

@@ -229,9 +229,12 @@ def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
     if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
         raise UnreadableImageError(f"expected a path, bytes, a Pillow image or an array, got {type(image).__name__}")
     try:
-        return decode(Path(image).read_bytes())
+        content = Path(image).read_bytes()
     except OSError as error:
         raise UnreadableImageError(error.strerror or str(error)) from error
+    except ValueError as error:  # a null character, or a surrogate that no bytes stand for
+        raise UnreadableImageError(f"no file can have this name: {error}") from error
+    return decode(content)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

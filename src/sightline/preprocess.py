@@ -7,6 +7,7 @@ What lies where is torchvision's Resize and CenterCrop, so published weights see
 cut off, a third of a photo, is not computed, for which a value here and there is rounded the other way.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -58,8 +59,10 @@ class Preprocess:
             raise RecipeError(
                 f"The image size ({self.image_size}) must be at least 1 and at most the resized side ({self.resize})."
             )
-        if min(self.std) <= 0:
-            raise RecipeError(f"Every std must be greater than 0, got {self.std}.")
+        if not all(map(math.isfinite, self.mean)):
+            raise RecipeError(f"Every mean must be a number, got {self.mean}.")
+        if not all(0 < value < math.inf for value in self.std):
+            raise RecipeError(f"Every std must be a number greater than 0, got {self.std}.")
 
     @property
     def margin(self) -> int:

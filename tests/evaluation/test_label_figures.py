@@ -10,6 +10,7 @@ from sklearn import metrics
 
 from sightline.errors import DataError, ModelError
 from sightline.evaluation.calibration import fit_binary_temperature
+from sightline.evaluation.intervals import wilson
 from sightline.evaluation.multilabel import MultiLabelEvaluation, evaluate_labels
 from sightline.evaluation.ranking import average_precision, percentile_interval
 from sightline.evaluation.text import label_report
@@ -173,11 +174,42 @@ def test_images_without_a_mistake_leave_doubt() -> None:
     targets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5)
     found = evaluate_labels(20.0 * targets - 10, targets, ("bee", "cat"), thresholds=(0.5, 0.5))
     assert found.mean_average_precision.value == 1
-    assert 0.8 < found.mean_average_precision.low < 0.9
+    assert 0.7 < found.mean_average_precision.low < 0.8  # each class has 10 of the 20 images
     assert found.hamming_loss.value == 0
     assert 0.1 < found.hamming_loss.high < 0.2
 
 
 def test_resamples_that_are_no_numbers_are_passed_over() -> None:
     made: Callable[[list[float]], NDArray[np.float64]] = np.array
-    assert percentile_interval(0.5, made([0.4, np.nan, 0.6]), 3).high == pytest.approx(0.595)
+    assert percentile_interval(0.5, made([0.4, np.nan, 0.6]), [3]).high == pytest.approx(0.595)
+
+
+def flawless(supports: list[int], num_images: int = 2000) -> MultiLabelEvaluation:
+    """Every image answered right; class k has `supports[k]` of them, each image one label at most."""
+    targets = np.zeros((num_images, len(supports)), dtype=np.int64)
+    starts = np.cumsum([0, *supports])
+    for k, count in enumerate(supports):
+        targets[starts[k] : starts[k] + count, k] = 1
+    names = [f"class {k}" for k in range(len(supports))]
+    return evaluate_labels(8.0 * targets - 4, targets, names, thresholds=[0.5] * len(supports))
+
+
+def test_a_resample_without_the_rare_label_says_nothing_of_it() -> None:
+    found = flawless([3])
+    assert found.classes[0].average_precision is not None
+    for figure in (found.mean_average_precision, found.macro_f1, found.micro_f1):
+        assert figure == found.classes[0].average_precision == wilson(3, 3)
+
+
+def test_images_without_a_rare_label_don_t_make_its_figures_surer() -> None:
+    found = flawless([10] * 5)
+    assert found.mean_average_precision.low == pytest.approx(wilson(10, 10).low)
+    assert found.macro_f1.low == pytest.approx(wilson(10, 10).low)
+    assert found.micro_f1 == wilson(50, 50)
+    assert found.hamming_loss == wilson(0, 2000)
+
+
+def test_one_rare_class_leaves_its_share_of_the_doubt_in_the_mean() -> None:
+    found = flawless([1, 500, 500, 500])
+    expected = (wilson(1, 1).low + 3 * wilson(500, 500).low) / 4
+    assert (found.mean_average_precision.low, found.mean_average_precision.high) == pytest.approx((expected, 1))

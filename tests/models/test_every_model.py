@@ -265,3 +265,10 @@ def test_a_dropout_rate_is_taken(name: str) -> None:
 def test_a_wrong_name_suggests_the_nearest() -> None:
     with pytest.raises(ModelError, match=r"Unknown model 'resnet51'\. Did you mean 'resnet5[06]'\? `sightline models`"):
         create_model("resnet51")
+
+
+@pytest.mark.parametrize(("setting", "counted"), [("num_classes", "class"), ("in_channels", "input channel")])
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_network_of_nothing_is_refused(setting: str, counted: str, value: int) -> None:
+    with pytest.raises(ModelError, match=f"at least 1 {counted}, got {value}"):
+        create_model("resnet20", **{setting: value})  # pyright: ignore[reportArgumentType]

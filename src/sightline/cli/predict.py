@@ -95,11 +95,16 @@ def _print_table(predictions: Iterator["Prediction"]) -> bool:
     for prediction in predictions:
         if prediction.error is not None:
             failed = True
-            print(f"{prediction.name}: {prediction.error}", file=sys.stderr)
+            print(_printable(f"{prediction.name}: {prediction.error}"), file=sys.stderr)
             continue
         answer = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in prediction.guesses)
-        print(f"{prediction.name}  {answer or 'no label'}")
+        print(_printable(f"{prediction.name}  {answer or 'no label'}"))
     return failed
+
+
+def _printable(line: str) -> str:
+    """One line of a terminal: names of files and classes may hold line ends, and sequences that steer it."""
+    return "".join(character if character.isprintable() else "�" for character in line)
 
 
 def _print_json(predictions: Iterator["Prediction"]) -> bool:

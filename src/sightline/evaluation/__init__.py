@@ -91,7 +91,10 @@ def images_of(
     wanted = None if split is None and None in table.splits else split or "test"
     chosen = [index for index, name in enumerate(table.splits) if name == wanted]
     if not chosen:
-        raise DataError(f"{str(data)!r} has no {wanted} split of its own.")
+        raise DataError(
+            f"{str(data)!r} has no {wanted} split of its own. "
+            "Name no DATA to take the split that the model was trained with."
+        )
     return table, np.array(chosen)
 
 
@@ -210,11 +213,17 @@ def keep_evaluation(
     *,
     name: str,
 ) -> None:
-    """Write what `evaluate_images` found on the model's own split `name` into its folder."""
+    """Write what `evaluate_images` found on the model's own split `name` into its folder.
+
+    Raises ModelError where that holds another model by now.
+    """
+    stored = open_folder(folder.path)  # others may have been measured since `folder` was read
+    if stored.spec.fingerprint != folder.spec.fingerprint:
+        raise ModelError(f"{str(folder.path)!r} was replaced by another model meanwhile. Evaluate it again.")
     write_json(folder.path / "evaluation" / f"{name}.json", evaluation.to_json())
     rows = _prediction_rows(folder, table, indices, logits)
     write_text(folder.path / "evaluation" / f"{name}_predictions.csv", rows)
-    folder.with_figures({**folder.spec.figures, name: key_figures(evaluation)})
+    stored.with_figures({**stored.spec.figures, name: key_figures(evaluation)})
 
 
 def _prediction_rows(folder: "Folder", table: "ImageTable", indices: "NDArray[np.int64]", logits: "Tensor") -> str:
@@ -238,7 +247,7 @@ def _label_rows(folder: "Folder", table: "ImageTable", indices: "NDArray[np.int6
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["path", "target", "predicted", *(f"probability of {name}" for name in spec.classes)])
-    for index, values in zip(indices.tolist(), spec.probabilities(logits.double()).tolist(), strict=True):
+    for index, values in zip(indices.tolist(), spec.probabilities_of(logits.numpy()).tolist(), strict=True):
         answers = zip(spec.classes, values, spec.thresholds.values, strict=True)
         given = separator.join(name for name, value, threshold in answers if value >= threshold)
         writer.writerow([table.paths[index], table.labels[index], given, *(f"{value:.6f}" for value in values)])

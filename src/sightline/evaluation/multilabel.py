@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from scipy.special import expit
 
 from sightline.errors import DataError, ModelError
 from sightline.evaluation.calibration import calibration_error, reliability
@@ -16,6 +15,7 @@ from sightline.evaluation.intervals import Interval, wilson
 from sightline.evaluation.metrics import Averages, ProbabilityFigures
 from sightline.evaluation.ranking import average_precision, percentile_interval, resampled
 from sightline.evaluation.scores import check_finite
+from sightline.model_folder import logistic
 
 Rows = NDArray[np.int64]
 """(N, K) 0 or 1: a row for each image, a column for each class."""
@@ -58,7 +58,8 @@ class WrongAnswer:
 class MultiLabelEvaluation:
     """A classifier on images with any number of labels. Equal inputs give equal values, and JSON keeps all of them.
 
-    Intervals of averages are bootstrapped over the images; those of shares of images are Wilson's.
+    Intervals of averages are bootstrapped over the images; those of shares of images are Wilson's. Without a mistake,
+    which a bootstrap would take for certainty, averages have Wilson's too, of as many images as have the label.
     """
 
     num_images: int
@@ -123,16 +124,15 @@ def evaluate_labels(
         raise DataError("There are no images to evaluate." if not len(targets) else "No image has any label.")
     check_finite(logits)
     scaled = logits.astype(np.float64)
-    probabilities = expit(scaled / temperature)
+    probabilities = logistic(scaled / temperature)
     limits = np.asarray(thresholds, dtype=np.float64)
     answers = (probabilities >= limits).astype(np.int64)
     present = np.flatnonzero(targets.any(0))
     # Ranked by logits: probabilities of sure answers round to equal ones.
     samples = resampled(len(targets), lambda counts: _resampled_figures(scaled, targets, answers, present, counts))
     once = _resampled_figures(scaled, targets, answers, present, np.ones((1, len(targets)), dtype=np.int64))[0]
-    sizes = [len(targets)] * 4 + targets.sum(0)[present].tolist()
-    columns = zip(once.tolist(), samples.T, sizes, strict=True)
-    intervals = [percentile_interval(value, column, count) for value, column, count in columns]
+    columns = zip(once.tolist(), samples.T, _num_shown(targets, present), strict=True)
+    intervals = [percentile_interval(value, column, counts) for value, column, counts in columns]
     averaged = dict(zip(present.tolist(), intervals[4:], strict=True))
     figures = tuple(
         _label_figures(name, float(limits[k]), targets[:, k], answers[:, k], averaged.get(k))
@@ -178,9 +178,17 @@ def _resampled_figures(
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R, K) -> (R,): over the classes that have an image in the resample."""
+    """(R, K) -> (R,): over the classes that have an image in the resample; not a number where none has."""
     known = np.isfinite(values)
-    return np.where(known, values, 0.0).sum(1) / np.maximum(known.sum(1), 1)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(1) / known.sum(1)
+
+
+def _num_shown(targets: Rows, present: Rows) -> list[list[int]]:
+    """For each of `_resampled_figures`, how many images speak of it: those without the label say nothing of its F1."""
+    supports: list[int] = targets.sum(0)[present].tolist()
+    labelled, all_images = int(targets.any(1).sum()), len(targets)
+    return [supports, [labelled], supports, [all_images], *([support] for support in supports)]
 
 
 def _label_figures(
@@ -201,7 +209,7 @@ def _label_figures(
 
 def _probability_figures(logits: NDArray[np.float64], targets: Rows, temperature: float) -> ProbabilityFigures:
     scaled = logits / temperature
-    probabilities = expit(scaled).ravel()
+    probabilities = logistic(scaled).ravel()
     bins = reliability(probabilities, targets.astype(np.bool_).ravel())
     return ProbabilityFigures(
         temperature=float(temperature),

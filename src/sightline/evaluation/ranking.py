@@ -1,6 +1,7 @@
 """Average precision: how well a class's scores put its images before all others, with bootstrap intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +60,16 @@ def resampled(num_images: int, figures: Callable[[NDArray[np.int64]], Matrix], *
     return np.concatenate(parts)
 
 
-def percentile_interval(value: float, samples: Matrix, count: int) -> Interval:
+def percentile_interval(value: float, samples: Matrix, counts: Sequence[int]) -> Interval:
     """The value, 0 to 1, with the middle 95% of its resamples (R,); those that aren't numbers are passed over.
 
-    Drawn from images without a single mistake all resamples are alike and would claim certainty. What `count` of them
-    can show is Wilson's interval for none, or all, of `count`.
+    Drawn from images without a single mistake all resamples are alike and would claim certainty. What so many images
+    can show is Wilson's interval for none, or all, of them. `counts` holds one number, or of a mean over classes each
+    one's: the interval then reaches as far as the mean of theirs.
     """
     known = samples[np.isfinite(samples)]
     if len(known) and np.ptp(known) == 0 and value in (0.0, 1.0):
-        return wilson(round(value) * count, count)
+        shown = [wilson(round(value) * count, count) for count in counts]
+        return Interval(value, fmean(each.low for each in shown), fmean(each.high for each in shown))
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if len(known) else (value, value)
     return Interval(value, min(low, value), max(high, value))

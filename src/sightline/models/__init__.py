@@ -3,6 +3,7 @@
 `create_model` builds any of them by name. The contract is `Classifier`: features, maps, a head.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -180,8 +181,8 @@ def _fitted(family: Family, variant: Variant, image_size: int) -> tuple[Any, str
 
 def scaled(name: str, family: Family, variant: Variant, *, width: float, depth: float) -> Variant:
     """The variant so many times as wide and as deep, as `model.width` and `model.depth` ask. Raises ModelError."""
-    if width <= 0 or depth <= 0:
-        raise ModelError(f"Width and depth are multiplied by factors greater than 0, got {width:g} and {depth:g}.")
+    if not (0 < width < math.inf and 0 < depth < math.inf):
+        raise ModelError(f"Width and depth take finite factors greater than 0, got {width:g} and {depth:g}.")
     if family.scale is None:
         can = ", ".join(sorted(each for each, known in families().items() if known.scale is not None))
         raise ModelError(f"{name} can't be made wider or deeper by a factor; these families can: {can}.")
@@ -220,6 +221,7 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     Raises ModelError for an unknown name, a size the architecture can't take, a setting it doesn't have, or
     weights that can't be had or belong to another architecture.
     """
+    _check_counts(num_classes, in_channels)
     family, variant = find_variant(name)
     found: published.Published | Path | None = None
     if pretrained is not None:
@@ -249,6 +251,13 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     if activation is not None:
         surgery.replace_activation(model, activation)
     return model
+
+
+def _check_counts(num_classes: int | None, in_channels: int) -> None:
+    if num_classes is not None and num_classes < 1:
+        raise ModelError(f"A network needs at least 1 class, got {num_classes}.")
+    if in_channels < 1:
+        raise ModelError(f"A network needs at least 1 input channel, got {in_channels}.")
 
 
 def _load(

@@ -74,7 +74,8 @@ class Explanations:
         ticket = loaded.batcher.submit_background(occluded(pixels, spec.preprocess), deadline=deadline)
         table = _table(await answered(request, loaded.batcher, ticket))
         place = int(table[0].argmax()) if label is None else spec.classes.index(label)
-        found = await asyncio.to_thread(heat_map, pixels, table[:, place])
+        others = None if spec.multi_label else np.delete(table, place, axis=1).sum(axis=1)
+        found = await asyncio.to_thread(heat_map, pixels, table[:, place], others)
         if request.headers.get("accept") == "image/png":
             return Response(found.overlay, media_type="image/png")
         seen = dict(zip(("left", "top", "width", "height"), window(size, spec.preprocess), strict=True))

@@ -23,6 +23,11 @@ REACH = 1.0
 """How far a square reaches beyond its own part on each side, in parts: 1 covers three parts by three."""
 STRONGEST = 0.65
 """Opacity of the hottest part in the picture."""
+SUREST = 1e-14
+"""How near to 1 a probability is believed: nearer, double precision rounds more than a hundredth of what is missing."""
+
+
+_SMALLEST = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,16 @@ def occluded(pixels: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.ui
     return images
 
 
-def heat_map(pixels: NDArray[np.uint8], probabilities: NDArray[np.float64]) -> HeatMap:
-    """From the image (3, S, S) and the class's probability for each of `occluded`'s images (1 + GRID * GRID,)."""
-    bounded = np.clip(probabilities, 1e-9, 1 - 1e-9)
-    odds = np.log(bounded) - np.log1p(-bounded)
+def heat_map(
+    pixels: NDArray[np.uint8], probabilities: NDArray[np.float64], others: NDArray[np.float64] | None = None
+) -> HeatMap:
+    """From the image (3, S, S) and the class's probability for each of `occluded`'s images (1 + GRID * GRID,).
+
+    `others` are the other classes' probabilities, added up, where an image has one label: of an answer that is nearly
+    certain they tell how nearly, which its own probability rounds away. Left out, they are what is missing to 1.
+    """
+    against = np.maximum(1 - probabilities, SUREST) if others is None else np.maximum(others, _SMALLEST)
+    odds = np.log(np.maximum(probabilities, _SMALLEST)) - np.log(against)
     losses = (odds[0] - odds[1:]).reshape(GRID, GRID)
     size = pixels.shape[1]
     sums, counts = np.zeros((size, size)), np.zeros((size, size))
