@@ -135,7 +135,8 @@ def _checked(hint: Any, value: object, name: str) -> object:
         return TypeAdapter(hint).validate_json(text, strict=True)
     except ValidationError as error:
         wanted = " or ".join(dict.fromkeys(_wanted(cast(dict[str, Any], problem), hint) for problem in error.errors()))
-        raise RecipeError(f"{name} should be {wanted}, got {value!r}.") from error
+        got = "null" if value is None else repr(value)
+        raise RecipeError(f"{name} should be {wanted}, got {got}.") from error
 
 
 def _length(hint: Any) -> int:

@@ -16,8 +16,8 @@ _app = typer.Typer()
 _app.command()(models)
 
 
-def _printed(*arguments: str) -> str:
-    result = CliRunner().invoke(_app, list(arguments), env={"COLUMNS": "200"}, catch_exceptions=False)
+def _printed(*arguments: str, columns: int = 200) -> str:
+    result = CliRunner().invoke(_app, list(arguments), env={"COLUMNS": str(columns)}, catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout
 
@@ -57,6 +57,13 @@ def test_the_table_numbers_its_sources() -> None:
     assert lines[0].split() == ["name", "year", "pixels", "parameters", "MACs", "top-1", "source", "paper"]
     assert lines[1].split()[:5] == ["resnet50", "2015", "224", "25,557,032", "4,089"]
     assert lines[-1] == "  [1] torchvision IMAGENET1K_V1, its table of models"
+
+
+def test_names_stay_whole_on_a_narrow_terminal() -> None:
+    lines = _printed("--filter", "densenet_bc", columns=80).splitlines()
+    assert lines[0].split()[-1] == "source"
+    assert lines[1].split()[0] == "densenet_bc_100_12"
+    assert max(len(line) for line in lines[:2]) <= 80
 
 
 def test_one_architecture_is_shown_layer_by_layer() -> None:

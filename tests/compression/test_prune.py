@@ -245,8 +245,11 @@ def test_a_network_of_every_family_without_half_its_units_is_rebuilt_from_shapes
         (["--prune", "macs=0.5", "--set", "model.name=vgg11"], "would make another network"),
         ([], "Nothing to do"),
         (["--prune", "macs=0.5", "--ranking", "best"], "ranking is 'global' or 'layer', got 'best'"),
-        (["--prune", "macs=0.5", "--max-drop", "1"], "--max-drop is of --quantize, which isn't there"),
-        (["--quantize", "int8", "--weight", "0.5"], "--weight is of --distill, which isn't there"),
+        (
+            ["--prune", "macs=0.5", "--max-drop", "1"],
+            "--max-drop belongs to --quantize: add that",
+        ),
+        (["--quantize", "int8", "--weight", "0.5"], "--weight belongs to --distill: add that"),
     ],
 )
 def test_what_can_t_be_done_is_one_sentence_and_leaves_nothing(

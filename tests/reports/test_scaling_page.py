@@ -79,6 +79,13 @@ def test_a_choice_says_what_was_over_the_budget_and_that_luck_is_not_known() -> 
     assert "Which network within 5.00 ms" in page
     assert "resnet&lt;152&gt;" in page
     assert "how much of that is luck is not known" in page
+    assert "resnet18 did best of those within 5.00 ms. As the best of 2 it owes a part of that to luck." in page
+
+
+def test_a_tie_is_told() -> None:
+    tie = contest(contestant("resnet18", 0.004, 0.7), contestant("resnet20", 0.001, 0.7))
+    said, *_ = sentences(CHOICE | {"search": tie})
+    assert said == "Within 5.00 ms resnet18 and resnet20 did best, all alike: resnet18 was taken."
 
 
 def test_the_page_is_written_beside_the_figures(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_an_arm_that_is_no_valid_recipe_is_named() -> None:
     ("factors", "sentence"),
     [
         ((), "one factor or two, got 0"),
-        ((factor("0.1"),), "has 1 value to vary"),
+        ((factor("0.1"),), "it was given 1"),
         ((factor("0.1", "0.1"),), "names '0.1' twice"),
     ],
 )

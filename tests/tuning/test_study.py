@@ -33,7 +33,7 @@ def run(out: Path, *more: str) -> str:
         ([], "Nothing to vary."),
         (["--vary", "optim.lrr=0.1,0.2"], "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'?"),
         (["--vary", "optim.lr=0.1,-1"], "The arm '-1' is no valid recipe: optim.lr must be greater than 0"),
-        (["--vary", "optim.lr=0.1"], "optim.lr has 1 value to vary"),
+        (["--vary", "optim.lr=0.1"], "of optim.lr it was given 1"),
         (["--vary", "model.name=resnet20,resnet21"], "The arm 'resnet21' can't be trained: Unknown model 'resnet21'."),
         (["--study", "depht"], "Did you mean 'depth'?"),
         (["--study", "depth", "--vary", "optim.lr=1,2"], "--study names a shipped study"),

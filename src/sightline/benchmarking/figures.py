@@ -157,9 +157,13 @@ def quality_of(rows: Sequence[Row]) -> Callable[[Row], float] | None:
     """What is weighed against latency, more being better: accuracy, else a small size; None where neither differs."""
     if compares_accuracy(rows):
         return lambda row: row.accuracy.value if row.accuracy is not None else 0.0
-    # Two digits: what a format adds to the same weights is no difference.
-    sizes = {row: float(f"{row.size:.2g}") for row in rows if row.latency is not None}
+    sizes = {row: rounded_size(row) for row in rows if row.latency is not None}
     return (lambda row: -sizes[row]) if len(set(sizes.values())) > 1 else None
+
+
+def rounded_size(row: Row) -> float:
+    """Bytes on the disk, to two digits: what a format adds to the same weights is no difference."""
+    return float(f"{row.size:.2g}")
 
 
 def unbeaten(rows: Sequence[Row]) -> set[int]:

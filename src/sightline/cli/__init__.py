@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from importlib import metadata
+from typing import Annotated
 
 import typer
 
@@ -56,6 +58,21 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(find.app, name="find")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"sightline {metadata.version('sightline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _sightline(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    del version
 
 
 def main() -> None:

@@ -197,7 +197,7 @@ def _check_used(method: str, chosen: bool, **changed: bool) -> None:
 
     ignored = next((name.replace("_", "-") for name, given in changed.items() if given), None)
     if ignored is not None and not chosen:
-        raise SightlineError(f"--{ignored} is of {method}, which isn't there and would ignore it. Name both.")
+        raise SightlineError(f"--{ignored} belongs to {method}: add that, or leave --{ignored} out.")
 
 
 def _check_alone(context: typer.Context) -> None:

@@ -1,6 +1,7 @@
 """`sightline models`."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
 
     from sightline.model_list import ListedModel
     from sightline.summary import Layer
+
+
+_WIDE = 160
+"""Characters that a line with everything takes."""
 
 
 def models(
@@ -28,30 +33,34 @@ def models(
     """List the architectures, or show one: its layers, their shapes and costs, and what training it takes."""
     from rich.console import Console
 
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDE  # a file or another command: whole lines, which grep finds
     if name is None:
         from sightline.model_list import list_models
 
         rows = list_models(containing, sort)
-        parts = _listing(rows)
+        parts = _listing(rows, with_papers=console.width >= _WIDE)
         found: Any = [asdict(row) for row in rows]
     else:
         found, parts = _described(name, image_size, num_classes, (batch_size, optimizer, precision))
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    console = Console(highlight=False, markup=False, emoji=False)
     for part in parts:
         console.print(part, soft_wrap=isinstance(part, str))
 
 
-def _listing(rows: list["ListedModel"]) -> Iterator["str | Table"]:
+def _listing(rows: list["ListedModel"], *, with_papers: bool) -> Iterator["str | Table"]:
+    """The papers are a terminal's width by themselves; `sightline models NAME` names one's, too."""
     sources = list(dict.fromkeys(row.source for row in rows if row.source))
-    table = _table("name", "year", "pixels >", "parameters >", "MACs >", "top-1 >", "source", "paper")
+    table = _table("name", "year", "pixels >", "parameters >", "MACs >", "top-1 >", "source", *["paper"] * with_papers)
     for row in rows:
         source = f"[{sources.index(row.source) + 1}]" if row.source else ""
         accuracy = "" if row.top1 is None else f"{row.top1:.1f}%"
         sizes = (f"{row.image_size}", f"{row.params:,}", f"{row.macs / 1e6:,.0f} M")
-        table.add_row(row.name, str(row.year), *sizes, accuracy, source, row.paper.removeprefix("https://"))
+        paper = [row.paper.removeprefix("https://")] * with_papers
+        table.add_row(row.name, str(row.year), *sizes, accuracy, source, *paper)
     yield table
     yield "\nTop-1 on ImageNet-1k, or on CIFAR-10 for 32 pixels; MACs for one image. Sources:"
     for index, source in enumerate(sources, 1):
@@ -127,9 +136,9 @@ def _table(*columns: str) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in columns:
-        numbers = heading.endswith(" >")
-        table.add_column(heading.removesuffix(" >"), justify="right" if numbers else "left", overflow="fold")
+    for number, heading in enumerate(columns):
+        justify = "right" if heading.endswith(" >") else "left"
+        table.add_column(heading.removesuffix(" >"), justify=justify, overflow="fold", no_wrap=number == 0)
     return table
 
 

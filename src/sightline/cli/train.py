@@ -50,7 +50,7 @@ def train(
     choice = override(kept, [*(settings or []), *shortcuts])
     if dev_run:
         training.fast_dev_run(choice, data)
-        print("The whole way works; nothing was kept.")
+        print("The whole way works; this try's model was not kept.")
     elif resume:
         print_report(training.resume(data, out=folder, recipe=choice))
     else:

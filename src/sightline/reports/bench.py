@@ -8,7 +8,15 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, PercentFormatter, StrMethodFormatter
 
-from sightline.benchmarking.figures import Accuracy, Bench, Row, compares_accuracy, quality_of, where
+from sightline.benchmarking.figures import (
+    Accuracy,
+    Bench,
+    Row,
+    compares_accuracy,
+    quality_of,
+    rounded_size,
+    where,
+)
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.text import shorten
 from sightline.files import write_text
@@ -83,5 +91,5 @@ def pareto(rows: Sequence[Row], number: int) -> Markup | None:
 def _point(row: Row, *, accurate: bool) -> tuple[float, float]:
     """(milliseconds for an image, quality)."""
     assert row.latency is not None
-    quality = row.accuracy.value if accurate and row.accuracy is not None else row.size / 1e6
+    quality = row.accuracy.value if accurate and row.accuracy is not None else rounded_size(row) / 1e6
     return row.latency.p50_seconds * 1e3 / row.batch_size, quality

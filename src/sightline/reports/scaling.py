@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, svg
 from sightline.reports.front import unbeaten
 from sightline.reports.html import page_template, write_page
-from sightline.reports.study import points
+from sightline.reports.study import luck, points
 
 Rows = list[dict[str, Any]]
 
@@ -47,12 +47,7 @@ def sentences(result: dict[str, Any]) -> list[str]:
             f"images {rule['gamma']:.2f} times as large ({best['name']})."
         )
     else:
-        trained = [row for row in result["search"]["contestants"] if row["mean"] is not None]
-        found.append(
-            f"{best['name']} did best of those within {_budget(result)}. Chance picked it too."
-            if len(trained) > 1
-            else f"Of those within {_budget(result)} none but {best['name']} could be trained: nothing was chosen."
-        )
+        found.append(_chosen(result))
     if confirmed is None:
         return [*found, "It was not trained anew with fresh seeds, so how much of that is luck is not known."]
     for row in confirmed["contestants"]:
@@ -64,6 +59,20 @@ def sentences(result: dict[str, Any]) -> list[str]:
             name = row["candidate"]["name"]
             found.append(f"With fresh seeds {best['name']} is {verdict} {name}: {points(difference)}.")
     return found
+
+
+def _chosen(result: dict[str, Any]) -> str:
+    """Which network was taken, and how far it was ahead of the others."""
+    name, budget = result["best"]["name"], _budget(result)
+    means = {
+        row["candidate"]["name"]: row["mean"] for row in result["search"]["contestants"] if row["mean"] is not None
+    }
+    if len(means) < 2:
+        return f"Of those within {budget} none but {name} could be trained: nothing was chosen."
+    equals = [other for other, mean in means.items() if mean == means[name] and other != name]
+    if equals:
+        return f"Within {budget} {' and '.join([name, *equals])} did best, all alike: {name} was taken."
+    return f"{name} did best of those within {budget}. {luck(len(means))}"
 
 
 def _title(result: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sightline.reports.html import page_template, write_page
 from sightline.reports.search_figures import front, history, importance, parallel
-from sightline.reports.study import points
+from sightline.reports.study import luck, points
 
 
 def write_search_report(folder: Path) -> Path:
@@ -38,7 +38,8 @@ def _sentences(result: dict[str, Any]) -> list[str]:
         if any(trial["state"] == "complete" for trial in result["trials"]):
             return ["No trial that finished costs as little as was asked for."]
         return ["No trial finished, so there is nothing to compare."]
-    found = [f"Trial {best['number']} did best on the validation images: {best['value']:.2%}. Chance picked it too."]
+    finished = sum(trial["state"] == "complete" for trial in result["trials"])
+    found = [f"Trial {best['number']} did best on the validation images: {best['value']:.2%}. {luck(finished)}"]
     if result.get("recipe_is_best"):
         return [*found, "Its settings are the recipe's own: no trial beat what there was."]
     if result["confirmed"] is None:

@@ -59,6 +59,11 @@ def _sentences(arms: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def luck(number: int) -> str:
+    """What to hold of the best of so many."""
+    return f"As the best of {number} it owes a part of that to luck." if number > 1 else "There was no other."
+
+
 def points(difference: dict[str, Any]) -> str:
     """A difference with its interval, in percentage points."""
     low, high = difference["low"] * 100, difference["high"] * 100

@@ -65,7 +65,7 @@ class Study:
         for factor in self.factors:
             labels = [level.label for level in factor.levels]
             if len(labels) < 2:
-                raise RecipeError(f"{factor.name} has {len(labels)} value to vary; a study needs two or more.")
+                raise RecipeError(f"A study compares two values or more; of {factor.name} it was given {len(labels)}.")
             twice = next((label for label in labels if labels.count(label) > 1), None)
             if twice is not None:
                 raise RecipeError(f"{factor.name} names {twice!r} twice. Name each value once.")

@@ -208,12 +208,21 @@ def _check_same(stored: Recipe, recipe: Recipe) -> None:
     settled = ("fast", "precision", "channels_last", "depthwise_float32") if recipe.train.fast == "auto" else ()
     for free in ("checkpoint_minutes", *settled):
         asked["train"][free] = kept["train"][free]
+    other: list[str] = []
     for section, value in kept.items():
-        if asked[section] == value:
-            continue
-        names = [name for name in value if asked[section][name] != value[name]] if isinstance(value, dict) else []
-        name = f"{section}.{names[0]}" if names else section
+        if isinstance(value, dict):
+            settings = [(f"{section}.{name}", value[name], asked[section][name]) for name in value]
+        else:
+            settings = [(section, value, asked[section])]
+        other += [_other(*setting) for setting in settings if setting[1] != setting[2]]
+    if other:
         raise RecipeError(
-            f"The run was begun with another {name}. A resumed run keeps its recipe: "
+            f"The run was begun with {' and '.join(other)}. A resumed run keeps its recipe: "
             "leave --recipe and --set out, or train anew."
         )
+
+
+def _other(name: str, before: object, now: object) -> str:
+    """A setting as a run began with it, beside what was asked for."""
+    words = [json.dumps(value) for value in (before, now)]
+    return f"{name} {words[0]} (asked for: {words[1]})" if max(map(len, words)) <= 40 else f"another {name}"
