@@ -86,6 +86,9 @@ def test_a_tie_is_told() -> None:
     tie = contest(contestant("resnet18", 0.004, 0.7), contestant("resnet20", 0.001, 0.7))
     said, *_ = sentences(CHOICE | {"search": tie})
     assert said == "Within 5.00 ms resnet18 and resnet20 did best, all alike: resnet18 was taken."
+    alike = contest(contestant("resnet18", 0.004, 0.7), contestant("resnet20", 0.004, 0.7))
+    assert ">1, 2<" in render_scaling(CHOICE | {"search": alike})
+    assert ">1, 2<" not in render_scaling(CHOICE | {"search": tie})
 
 
 def test_the_page_is_written_beside_the_figures(tmp_path: Path) -> None:

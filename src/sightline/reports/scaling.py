@@ -130,17 +130,14 @@ def _chart(contest: dict[str, Any], result: dict[str, Any], name: str) -> Markup
             color=MUTED,
             linewidth=0.9,
         )
+        named: dict[tuple[float, float], list[str]] = {}
         for row in rows:
             place = row["candidate"]["cost"] / unit
             axes.plot([place] * len(_runs(row)), _runs(row), "o", color=ACCENT, markersize=5, fillstyle="none")
             axes.plot([place], [row["mean"]], "o", color=INK, markersize=4)
-            axes.annotate(
-                f"{numbers[row['candidate']['name']]}",
-                (place, row["mean"]),
-                (6, 3),
-                textcoords="offset points",
-                fontsize=8,
-            )
+            named.setdefault((place, row["mean"]), []).append(f"{numbers[row['candidate']['name']]}")
+        for mark, names in named.items():  # those that coincide have one label
+            axes.annotate(", ".join(names), mark, (6, 3), textcoords="offset points", fontsize=8)
         axes.margins(x=0.12)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel("Million multiply-accumulates" if result["cost"] == "macs" else "Milliseconds, this machine")
