@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -165,6 +166,50 @@ def test_an_unknown_tag_lists_those_there_are() -> None:
         create_model("zfnet", pretrained=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("efficientnet_b0", "timm:tf_efficientnet_b0.in1k"),
+        ("resnet50", "timm:resnetaa50.a1h_in1k"),
+        ("timm/resnet18", "timm:resnetblur18.untrained"),
+    ],
+)
+def test_weights_of_another_architecture_of_timm_s_are_refused_though_they_would_fit(name: str, source: str) -> None:
+    with pytest.raises(ModelError, match="are for another network; these are for"):
+        pretrained.find(source, name=name, timm_name=name.removeprefix("timm/"))
+
+
+@pytest.mark.parametrize("name", [name for name, (_, variant) in variants().items() if variant.timm])
+def test_timms_other_names_of_an_architecture_are_of_its_very_layers(name: str) -> None:
+    def layers(architecture: str) -> list[tuple[object, ...]]:
+        with torch.device("meta"):
+            modules = dict(timm.create_model(architecture).named_modules())
+        return [
+            (at, type(layer), getattr(layer, "eps", 0), getattr(layer, "scale", 0)) for at, layer in modules.items()
+        ]
+
+    architecture = variants()[name][1].timm
+    for other in pretrained.SAME_NETWORK.get(architecture, ()):
+        assert layers(other) == layers(architecture)
+        tagged = timm.list_pretrained(f"{other}.*")[0]
+        assert pretrained.find(f"timm:{tagged}", name=name, timm_name=architecture).source == f"timm:{tagged}"
+
+
+def test_weights_for_images_that_are_no_squares_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"images can't be had here: input_size must .* got \(3, 1024, 768\)"):
+        pretrained.find("timm:", name="timm/vit_base_patch16_sapiens2", timm_name="vit_base_patch16_sapiens2")
+
+
+def test_timms_efficientnet_b5_has_another_epsilon_than_ours_and_is_refused() -> None:
+    with torch.device("meta"):
+        theirs = timm.create_model("efficientnet_b5").bn1
+        assert theirs.eps != create_model("efficientnet_b5").stem.norm.eps
+    with pytest.raises(ModelError, match="its batch norms add 1e-5 to the variance"):
+        pretrained.find("timm:sw_in12k_ft_in1k", name="efficientnet_b5", timm_name="efficientnet_b5")
+    own = pretrained.find("timm:sw_in12k_ft_in1k", name="timm/efficientnet_b5", timm_name="efficientnet_b5")
+    assert own.source == "timm:efficientnet_b5.sw_in12k_ft_in1k"
+
+
 # Downloading
 
 
@@ -200,6 +245,40 @@ def test_a_damaged_file_in_the_cache_is_refused(server: Path, cache: Path) -> No
     (cache / "net.pth").write_bytes(b"wrong")
     with pytest.raises(ModelError, match="Delete it, and get it again from http"):
         pretrained.fetch(published)
+
+
+def _safetensors() -> bytes:
+    return safetensors.torch.save({"a": torch.zeros(3), "b": torch.ones(2)}, metadata={"format": "pt"})
+
+
+def test_a_page_in_place_of_weights_is_not_kept(server: Path, cache: Path) -> None:
+    published = replace(_published(server, b"<html>log in</html>"), sha256_prefix="")
+    for name in ("net.pth", "net.safetensors"):
+        with pytest.raises(ModelError, match="is no whole file of weights"):
+            pretrained.fetch(replace(published, file_name=name))
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>log in</html>", _safetensors()[:-1], _safetensors()[:20], b"", b"\xff" * 90]
+)
+def test_a_file_in_the_cache_that_holds_no_weights_is_refused_with_what_to_delete(
+    content: bytes, server: Path, cache: Path
+) -> None:
+    published = replace(_published(server, _safetensors()), sha256_prefix="", file_name="net.safetensors")
+    assert pretrained.fetch(published).read_bytes() == _safetensors()
+    (cache / "net.safetensors").write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        pretrained.fetch(published)
+    assert f"Delete {str(cache / 'net.safetensors')!r}" in str(error.value)
+
+
+def test_torchs_files_without_a_hash_are_taken(server: Path, cache: Path, tmp_path: Path) -> None:
+    for index, zipped in enumerate((True, False)):
+        torch.save({"a": torch.zeros(3)}, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+        content = (tmp_path / "net.pth").read_bytes()
+        published = replace(_published(server, content), sha256_prefix="", file_name=f"net{index}.pth")
+        assert pretrained.fetch(published).read_bytes() == content
 
 
 def test_offline_the_error_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +326,35 @@ def test_other_classes_get_a_fresh_head_and_it_is_said(tmp_path: Path) -> None:
     model = create_model("resnet18", num_classes=10, pretrained=str(path))
     assert torch.equal(model.conv1.weight, reference.conv1.weight)
     assert model.start.notes == ("The head is fresh: the weights know 1000 classes, the network 10.",)
+
+
+def test_weights_without_a_head_leave_it_fresh_and_it_is_said(tmp_path: Path) -> None:
+    path, reference = _saved(tmp_path)
+    state = {name: tensor for name, tensor in reference.state_dict().items() if not name.startswith("fc.")}
+    torch.save(state, path)
+    model = create_model("resnet18", num_classes=10, pretrained=str(path))
+    assert torch.equal(model.conv1.weight, reference.conv1.weight)
+    assert model.start.notes == ("The head is fresh: the weights have none.",)
+    torch.save(state | {"fc.bias": reference.fc.bias}, path)  # damaged: half a head
+    with pytest.raises(ModelError, match=r"They lack 'head\.weight'"):
+        create_model("resnet18", pretrained=str(path))
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")  # torch's own, of what is refused here
+@pytest.mark.parametrize(
+    ("tensor", "kind"),
+    [
+        (torch.zeros(64, dtype=torch.complex64), "of complex64"),
+        (torch.zeros(64).to_sparse(), "of float32 in the layout sparse_coo"),
+        (torch.zeros(64, device="meta"), "of float32 on the device 'meta'"),
+    ],
+)
+def test_tensors_that_are_not_plain_are_refused(tensor: Tensor, kind: str, tmp_path: Path) -> None:
+    path, reference = _saved(tmp_path)
+    torch.save(reference.state_dict() | {"bn1.weight": tensor}, path)
+    with pytest.raises(ModelError) as error:
+        create_model("resnet18", pretrained=str(path))
+    assert f"'bn1.weight' is {kind}, where plain tensors of real numbers" in str(error.value)
 
 
 def test_grey_images_get_averaged_kernels_and_it_is_said(tmp_path: Path) -> None:

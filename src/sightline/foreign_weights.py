@@ -45,9 +45,9 @@ def load_weights(
 ) -> tuple[str, ...]:
     """Copy a state dict into a network, and return sentences on every tensor that was left fresh.
 
-    The head's tensors may have another number of classes, and auxiliary classifiers may be missing. Where the network
-    isn't in its native form (`form_changed` says how; else ""), tensors of another shape may be left fresh too.
-    With `complete` the head's tensors must fit as well.
+    The head's tensors may have another number of classes or be missing all, and so may auxiliary classifiers. Where the
+    network isn't in its native form (`form_changed` says how; else ""), tensors of another shape may be left fresh too.
+    With `complete` the head's tensors must be there and fit.
     `called` names the weights in errors. Raises ModelError when they belong to another architecture.
     """
     expected = model.state_dict()
@@ -63,14 +63,15 @@ def load_weights(
     state = resampled
     fitting = {name: state[name] for name, tensor in expected.items() if _fits(state, name, tensor)}
     lacking = [name for name in expected if name not in fitting and not name.endswith("num_batches_tracked")]
-    heads = [name for name in lacking if name.startswith("head.") and name in state]
+    heads = [name for name in lacking if name.startswith("head.")]
+    headless = bool(heads) and not any(name.startswith("head.") for name in state)
+    heads = heads if headless else [name for name in heads if name in state]
     auxiliary = [name for name in lacking if name.startswith("aux")]
     changed = [name for name in lacking if name not in (*heads, *auxiliary) and name in state and form_changed]
     unexpected = [name for name in state if name not in expected and not name.startswith("aux")]
     wrong = [name for name in lacking if name not in (*heads, *auxiliary, *changed)]
     if complete and heads and not wrong and not unexpected:
-        known, wanted = len(state[heads[0]]), len(expected[heads[0]])
-        raise ModelError(f"{called} know {known} classes, but {wanted} are named.")
+        raise ModelError(f"{called} {_known(state, expected, heads[0])}.")
     wrong += heads if complete else []
     if wrong or (unexpected and not form_changed) or len(fitting) * 2 < len(expected):
         problem = _problem(state, expected, (*wrong, *lacking, *unexpected)[0])
@@ -82,7 +83,9 @@ def load_weights(
         )
     model.load_state_dict({**expected, **fitting})
     notes = [f"Positions were interpolated to the network's grid: {', '.join(positions)}."] if positions else []
-    if heads:
+    if headless:
+        notes.append("The head is fresh: the weights have none.")
+    elif heads:
         known, wanted = len(state[heads[0]]), len(expected[heads[0]])
         notes.append(f"The head is fresh: the weights know {known} classes, the network {wanted}.")
     if auxiliary:
@@ -90,6 +93,14 @@ def load_weights(
     if changed:
         notes.append(f"{len(changed)} tensors are fresh, as {form_changed}: {', '.join(changed)}.")
     return tuple(notes)
+
+
+def _known(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], head: str) -> str:
+    """What weights know of the classes that are wanted, as the end of a sentence."""
+    wanted = len(expected[head])
+    if head not in state:
+        return f"have no head, so that they know no classes, but {wanted} are named: train on them by model.pretrained"
+    return f"know {len(state[head])} classes, but {wanted} are named"
 
 
 def _fits(state: Mapping[str, Tensor], name: str, tensor: Tensor) -> bool:
@@ -169,10 +180,32 @@ def read_state(path: Path) -> dict[str, Tensor]:
     state = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if not state:
         raise ModelError(f"{str(path)!r} holds no tensors.")
+    _check_kinds(state, path)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
+
+
+def _check_kinds(state: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in state.items():
+        if not _plain(tensor):
+            raise ModelError(
+                f"{str(path)!r} can't be used as weights: {name!r} is {_kind(tensor)}, where plain tensors of real "
+                "numbers are expected."
+            )
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether it is dense, real and here: its values can be copied into a network's."""
+    here = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
+    return here and not tensor.is_complex() and not tensor.is_quantized
+
+
+def _kind(tensor: Tensor) -> str:
+    layout = "" if tensor.layout == torch.strided else f" in the layout {str(tensor.layout).removeprefix('torch.')}"
+    where = "" if tensor.device.type == "cpu" else f" on the device {tensor.device.type!r}"
+    return f"of {str(tensor.dtype).removeprefix('torch.')}{layout}{where}"
 
 
 def rename(names: Iterable[str], renaming: Renaming) -> dict[str, str]:

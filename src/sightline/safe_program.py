@@ -3,7 +3,8 @@
 It falls back to unrestricted pickles (torch/_export/serde/serialize.py, `deserialize_torch_artifact`), reads constants
 as pickles where their table says so, evaluates shapes and guards as Python, and calls any function of torch that a
 graph names. So an archive is looked through first, and only what Sightline's own exports hold is let pass: raw tensors,
-calls of ATen operators, and shapes that are arithmetic.
+calls of the operators in `OPERATORS`, and shapes that are arithmetic. ATen has others that read and write files
+(`from_file`), lay tensors over foreign memory or give what memory held before; a program that calls one is refused.
 """
 
 import io
@@ -24,11 +25,57 @@ _MEMBERS = re.compile(
     r"|archive_format|archive_version|byteorder|\.data/\w+)"
 )
 _PAYLOAD = re.compile(r"(weight|tensor)_\d+")
-_TARGET = re.compile(r"torch\.ops\.aten\.\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|mod|neg|eq|ne|lt|le|gt|ge)")
+_OPERATOR = re.compile(r"torch\.ops\.aten\.(\w+)\.(?!\w*out$)\w+")
+"""One that gives a new tensor; its overloads that end in "out" write into one that is given."""
+_PYTHON = re.compile(r"_operator\.(getitem|add|sub|mul|floordiv|mod|neg|eq|ne|lt|le|gt|ge)")
 _EXPRESSION = re.compile(
     r"(?:\b(?:Symbol|Integer|Add|Mul|Pow|Mod|FloorDiv|Max|Min|positive|integer|nonnegative|True|False)\b|'[su]\d+'"
     r"|\b[su]\d+\b|\b\d+\b|[-+*/(),= ])*"
 )
+
+OPERATORS = frozenset(
+    """
+    _assert_scalar _assert_tensor_metadata _softmax _log_softmax _to_copy _unsafe_view abs acos acosh
+    adaptive_avg_pool1d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
+    adaptive_max_pool2d add addbmm addcdiv addcmul addmm alias all amax amin aminmax any arange argmax argmin argsort
+    asin asinh atan atan2 atanh avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bitwise_and bitwise_not bitwise_or
+    bitwise_xor bmm broadcast_tensors bucketize cat ceil celu channel_shuffle chunk clamp clamp_max clamp_min clone
+    col2im concat concatenate constant_pad_nd contiguous conv1d conv2d conv3d conv_transpose1d conv_transpose2d
+    conv_transpose3d convolution _convolution copy cos cosh cross cumprod cumsum detach diag diagonal diff div divide
+    dot dropout alpha_dropout einsum elu embedding eq erf erfc exp exp2 expand expand_as expm1 eye feature_dropout
+    fft_fft fft_fft2 fft_ifft fft_ifft2 fft_irfft fft_irfft2 fft_rfft fft_rfft2 fill flatten flip float_power floor
+    floor_divide fmax fmin fmod frac full full_like gather ge gelu glu greater greater_equal grid_sampler
+    grid_sampler_2d group_norm gt hardshrink hardsigmoid hardswish hardtanh im2col index index_add index_copy index_fill
+    index_put index_select instance_norm isfinite isinf isnan kron layer_norm le leaky_relu lerp less less_equal
+    lift_fresh_copy linalg_norm linalg_vector_norm linear linspace log log10 log1p log2 log_sigmoid log_softmax
+    logaddexp logical_and logical_not logical_or logical_xor logsumexp lstm lt masked_fill masked_scatter matmul max
+    max_pool1d max_pool2d max_pool2d_with_indices max_pool3d maximum mean median meshgrid min minimum mish mm movedim
+    moveaxis mul multiply mv nan_to_num narrow ne neg negative new_full new_ones new_zeros norm not_equal one_hot ones
+    ones_like outer pad permute pixel_shuffle pixel_unshuffle pow prelu prod reciprocal reflection_pad1d
+    reflection_pad2d relu relu6 remainder repeat repeat_interleave replication_pad1d replication_pad2d reshape
+    reshape_as rms_norm roll rot90 round rsqrt rsub scalar_tensor scaled_dot_product_attention scatter scatter_add
+    scatter_reduce select select_scatter selu sigmoid sign silu sin sinc sinh slice slice_scatter softmax softplus
+    softshrink sort split split_with_sizes sqrt square squeeze stack std std_mean sub subtract sum swapaxes swapdims
+    sym_numel sym_size sym_stride t take_along_dim tan tanh tensor_split threshold tile to topk transpose tril triu
+    true_divide trunc type_as unbind unflatten unfold unsqueeze upsample_bicubic2d _upsample_bicubic2d_aa
+    upsample_bilinear2d _upsample_bilinear2d_aa upsample_linear1d upsample_nearest2d _upsample_nearest_exact2d var
+    var_mean vdot view view_as view_as_complex view_as_real where xlogy zeros zeros_like
+    """.split()  # noqa: SIM905  quoted one by one they would fill three pages
+)
+"""ATen's operators that compute on tensors alone: what exports contain, and their like for networks of timm's.
+
+Not those that only decompositions call (`native_batch_norm`): they leave it to their caller to check sizes.
+"""
+
+IN_PLACE = frozenset(
+    f"{name}_"
+    for name in (
+        *("add", "celu", "clamp", "clamp_max", "clamp_min", "copy", "detach", "div", "dropout", "elu", "exp", "fill"),
+        *("hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "masked_fill", "mish", "mul", "relu", "relu6", "selu"),
+        *("sigmoid", "silu", "sub", "tanh", "zero"),
+    )
+)
+"""Those that write into a tensor of the program, as the activations of most networks do."""
 
 
 def check_program(path: Path) -> None:
@@ -84,11 +131,16 @@ def _strange_words(part: object) -> Iterator[str]:
     if not isinstance(part, dict):
         return
     for key, value in cast(dict[str, object], part).items():
-        if key == "target" and isinstance(value, str) and not _TARGET.fullmatch(value):
+        if key == "target" and isinstance(value, str) and not _known(value):
             yield f"a call of {value!r}"
         if key == "expr_str" and not (isinstance(value, str) and _EXPRESSION.fullmatch(value)):
             yield f"an expression {value!r}"
         yield from _strange_words(value)
+
+
+def _known(target: str) -> bool:
+    operator = _OPERATOR.fullmatch(target)
+    return _PYTHON.fullmatch(target) is not None if operator is None else operator[1] in OPERATORS | IN_PLACE
 
 
 def _strange_pickle(content: bytes) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from torch import nn
 import sightline
 from sightline.adopting import MEASURED, StatedPreprocess
 from sightline.adopting.class_names import read_classes
-from sightline.errors import ModelError, RecipeError
+from sightline.errors import DataError, ModelError, RecipeError
 from sightline.exported_folder import ExportedFolder
 from sightline.model_folder import ModelFolder
 from sightline.models import create_model
@@ -97,6 +98,70 @@ def test_a_folder_of_timm_s_brings_its_architecture_names_and_preprocessing(tmp_
         assert torch.equal(folder.model()(images), network(images))  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mean": [0.5]}, "mean is of three finite numbers, one for each channel, got [0.5]"),
+        ({"mean": [float("nan"), 0.5, 0.5]}, "mean is of three finite numbers"),
+        ({"mean": "abc"}, "mean is of three finite numbers"),
+        ({"mean": [10**400, 0.5, 0.5]}, "mean is of three finite numbers"),
+        ({"std": [float("inf"), 0.5, 0.5]}, "std is of three finite numbers"),
+        ({"std": [0.0, 0.5, 0.5]}, "Every std must be"),
+        ({"std": ["0.5", "0.5", "0.5"]}, "std is of three finite numbers"),
+        ({"input_size": [3, 64, 32]}, "a square of at most 10,000 pixels, got [3, 64, 32]"),
+        ({"input_size": [1, 32, 32]}, "must be of three channels"),
+        ({"crop_pct": 1e-9}, "crop_pct must be at most 1, and resize to 10,000 pixels at most, got 1e-09"),
+        ({"crop_pct": float("nan")}, "crop_pct must be at most 1"),
+    ],
+)
+def test_a_preprocessing_of_timm_s_that_can_t_be_is_refused(
+    settings: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    hub, _ = make_timm_folder(tmp_path / "hub", **settings)
+    with pytest.raises(ModelError) as error:
+        sightline.adopt(hub, out=tmp_path / "ours")
+    assert sentence in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["hub"]
+
+
+def _named(hub: Path, label_names: object) -> Path:
+    described = json.loads((hub / "config.json").read_text())
+    (hub / "config.json").write_text(json.dumps(described | {"label_names": label_names}))
+    return hub
+
+
+def test_names_that_imagenet_has_twice_get_their_number_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub = _named(make_timm_folder(tmp_path / "hub")[0], ["crane", "maillot", "crane"])
+    with caplog.at_level("INFO", logger="sightline"):
+        folder = sightline.adopt(hub, out=tmp_path / "ours")
+    assert folder.spec.classes == ("crane (0)", "maillot", "crane (2)")
+    assert "their number was put behind it: 'crane'." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("label_names", "sentence"),
+    [
+        (["", "", ""], "The name of class 1 of 3"),
+        ("abc", "it holds a str"),
+        (["a", "b", 3], "is 3, where text is expected"),
+        ({"0": "a", "1": "b", "3": "c"}, "its numbers are not 0, 1, 2 and so on"),
+        (["a", "a", "a (1)"], "'a (1)' is named 2 times"),
+    ],
+)
+def test_names_in_a_folder_of_timm_s_that_are_no_names_are_refused(
+    label_names: object, sentence: str, tmp_path: Path
+) -> None:
+    hub = _named(make_timm_folder(tmp_path / "hub")[0], label_names)
+    with pytest.raises(ModelError) as error:
+        sightline.adopt(hub, out=tmp_path / "ours")
+    assert sentence in str(error.value)
+    assert (
+        sightline.adopt(hub, NAMES, out=tmp_path / "ours").spec.classes == NAMES
+    )  # named by the user they don't count
+
+
 def test_what_a_folder_of_timm_s_says_and_preprocess_can_t_have_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +216,79 @@ def test_probabilities_in_the_graph_are_given_as_they_are(tmp_path: Path, photos
     assert values == pytest.approx([guess.probability for guess in expected.guesses], abs=1e-6)
 
 
+def _last(model: onnx.ModelProto, *nodes: onnx.NodeProto, kind: int | None = None) -> None:
+    """Put nodes behind the output "y"; the last one gives "z", numbers of that kind."""
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "z"
+    if kind is not None:
+        model.graph.output[0].type.tensor_type.elem_type = kind
+
+
+def _scaled_softmax(factor: float) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), "factor"))
+        softmax = onnx.helper.make_node("Softmax", ["y"], ["s"], axis=1)
+        _last(model, softmax, onnx.helper.make_node("Mul", ["s", "factor"], ["z"]))
+
+    return change
+
+
+def _sigmoid(model: onnx.ModelProto) -> None:
+    _last(model, onnx.helper.make_node("Sigmoid", ["y"], ["z"]))
+
+
+def _double(model: onnx.ModelProto) -> None:
+    nodes = [
+        onnx.helper.make_node("Cast", ["y"], ["d"], to=onnx.TensorProto.DOUBLE),
+        onnx.helper.make_node("Softmax", ["d"], ["z"], axis=1),
+    ]
+    _last(model, *nodes, kind=onnx.TensorProto.DOUBLE)
+
+
+def _text(model: onnx.ModelProto) -> None:
+    cast = onnx.helper.make_node("Cast", ["y"], ["z"], to=onnx.TensorProto.STRING)
+    _last(model, cast, kind=onnx.TensorProto.STRING)
+
+
+def _old_softmax(model: onnx.ModelProto) -> None:
+    """In opset 7, whose Max doesn't broadcast: a logarithm that is appended can't be run."""
+    model.opset_import[0].version = 7
+    _last(model, onnx.helper.make_node("Softmax", ["y"], ["z"], axis=1))
+
+
+def test_probabilities_that_were_rounded_are_taken_for_probabilities(tmp_path: Path) -> None:
+    file = changed_onnx(tmp_path / "a.onnx", _scaled_softmax(0.99))
+    folder = sightline.adopt(file, NAMES, out=tmp_path / "a", preprocess=SMALL)
+    assert folder.artefact.details["logarithm_appended"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (_sigmoid, "for an image, as sigmoid outputs do"),
+        (_scaled_softmax(0.9), "add up to 0.9 to 0.9 for an image"),
+        (_double, "gives double, where a float32 number for each class is expected"),
+        (_text, "gives string, where a float32 number"),
+        (_old_softmax, "What would be written of"),
+    ],
+)
+def test_an_output_that_is_neither_logits_nor_probabilities_is_refused(
+    change: Callable[[onnx.ModelProto], None], sentence: str, tmp_path: Path
+) -> None:
+    _refused(changed_onnx(tmp_path / "theirs.onnx", change), NAMES, sentence, tmp_path)
+
+
+def test_an_output_of_one_class_is_refused(tmp_path: Path) -> None:
+    _refused(make_foreign(tmp_path / "theirs.onnx"), ("cat",), "is of one class", tmp_path)
+
+
+def test_a_folder_inside_of_the_data_is_refused(tmp_path: Path, weights: Path, photos: Path) -> None:
+    inside = photos / "model"
+    with pytest.raises(DataError, match="lies inside the images' own folder"):
+        sightline.adopt(weights, NAMES, model="resnet20", out=inside, preprocess=SMALL, data=photos)
+    assert not inside.exists()
+
+
 @pytest.mark.parametrize(
     ("shape", "sentence"),
     [
@@ -203,6 +341,26 @@ def test_weights_of_other_classes_or_of_another_network_are_refused(tmp_path: Pa
     _refused(weights, NAMES, "Left over: 'extra.weight'.", tmp_path, model="resnet20")
     torch.save(state | {"head.bias": torch.full((3,), torch.nan)}, weights)
     _refused(weights, NAMES, "'head.bias' holds values that are no finite numbers", tmp_path, model="resnet20")
+
+
+def test_weights_that_answer_by_no_numbers_are_refused(tmp_path: Path, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    torch.save(state | {"bn1.running_var": -torch.ones(16)}, weights)
+    _refused(
+        weights, NAMES, "the network answers noise by values that are no finite numbers", tmp_path, model="resnet20"
+    )
+
+
+def test_weights_are_not_adopted_for_images_that_memory_can_t_hold(tmp_path: Path, weights: Path) -> None:
+    stated = StatedPreprocess(image_size=10_000_000)
+    with pytest.raises(ModelError, match="can't be run on images of 10000000 pixels"):
+        sightline.adopt(weights, NAMES, model="resnet20", out=tmp_path / "ours", preprocess=stated)
+
+
+def test_weights_without_a_head_are_refused(tmp_path: Path, weights: Path) -> None:
+    state = torch.load(weights, weights_only=True)
+    torch.save({name: tensor for name, tensor in state.items() if not name.startswith("head.")}, weights)
+    _refused(weights, NAMES, "have no head, so that they know no classes", tmp_path, model="resnet20")
 
 
 def test_a_pickle_that_could_run_code_is_refused(tmp_path: Path) -> None:
@@ -275,6 +433,28 @@ def test_names_that_are_no_names_are_refused(name: str, text: str, sentence: str
     assert "\n" not in str(error.value)
 
 
+def test_a_name_may_hold_what_only_python_takes_for_the_end_of_a_line(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes("cat\u2028small\r\ndog\n".encode())
+    assert read_classes(tmp_path / "a.txt") == ("cat\u2028small", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ([0, 1], "The name of class 1 of 2 is 0, where text is expected"),
+        ({"cat": 1, "dog": 0}, "are a list in the order of the logits"),
+        (3, "are a list in the order of the logits"),
+        (["\x1b[31mred", "cat"], "holds control characters: '\\x1b[31mred'"),
+        (["cat\ndog", "bird"], "holds control characters"),
+        (["\ud800", "bird"], "holds control characters"),
+    ],
+)
+def test_names_from_python_that_are_no_plain_text_are_refused(names: Any, sentence: str) -> None:
+    with pytest.raises(ModelError) as error:
+        read_classes(names)
+    assert sentence in str(error.value)
+
+
 def _later_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 99
 
@@ -315,6 +495,7 @@ def test_images_that_memory_can_t_hold_are_refused(tmp_path: Path) -> None:
     [
         ("mean", (123.0, 117.0, 104.0), "Divide what is meant for pixels up to 255 by 255"),
         ("mean", (float("nan"), 0.0, 0.0), "mean is of pixels from 0 to 1, got (nan"),
+        ("mean", (0.5,), "mean is of three numbers"),
         ("std", (float("nan"), 1.0, 1.0), "Every std must be a number greater than 0"),
     ],
 )

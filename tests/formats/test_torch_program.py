@@ -15,8 +15,10 @@ from filled import CLASSES, Exports
 
 from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
-from sightline.formats import open_exported
+from sightline.formats import Graph, open_exported
+from sightline.formats.torch import ProgramRunner, write
 from sightline.model_folder import ModelFolder
+from sightline.models import create_model, families
 from sightline.safe_program import check_program
 
 pytestmark = pytest.mark.xdist_group("formats")
@@ -73,15 +75,32 @@ def _system(program: dict) -> None:  # type: ignore[type-arg]
     program["graph_module"]["graph"]["nodes"][0]["target"] = "torch.os.system"
 
 
+def _calling(operator: str) -> Rewrite:
+    def change(program: dict) -> None:  # type: ignore[type-arg]
+        program["graph_module"]["graph"]["nodes"][0]["target"] = f"torch.ops.aten.{operator}"
+
+    return _in_program(change)
+
+
 def _expression(program: dict) -> None:  # type: ignore[type-arg]
     text = json.dumps(program).replace("positive=True", "positive=__import__('os')", 1)
     program.update(json.loads(text))
+
+
+def _rewritten(exported: Path, prepared: Path, rewrite: Rewrite) -> None:
+    with zipfile.ZipFile(exported) as source, zipfile.ZipFile(prepared, "w") as target:
+        for name in source.namelist():
+            target.writestr(name, rewrite(name, source.read(name)))
 
 
 PREPARED: dict[str, tuple[Rewrite, str]] = {
     "sample inputs": (_sample_inputs, "a pickle"),
     "a weight": (_pickled_weight, "a pickle 'conv1.weight'"),
     "a call": (_in_program(_system), "a call of 'torch.os.system'"),
+    **{
+        operator: (_calling(operator), f"a call of 'torch.ops.aten.{operator}'")
+        for operator in ("from_file.default", "set_.source_Storage", "as_strided.default", "empty.default", "add.out")
+    },
     "a shape": (_in_program(_expression), "an expression"),
     "a guard": (_in_program(lambda program: program.update(guards_code=["exit()"])), "a condition 'exit()'"),
 }
@@ -93,14 +112,53 @@ def test_an_archive_that_would_run_code_is_refused_in_one_sentence(
 ) -> None:
     rewrite, sentence = PREPARED[case]
     prepared = tmp_path / "model.pt2"
-    with zipfile.ZipFile(folder.path / "model.pt2") as source, zipfile.ZipFile(prepared, "w") as target:
-        for name in source.namelist():
-            target.writestr(name, rewrite(name, source.read(name)))
+    _rewritten(folder.path / "model.pt2", prepared, rewrite)
     check_program(folder.path / "model.pt2")  # as exported it passes
     with pytest.raises(ModelError, match="holds more than tensors and operators") as error:
         check_program(prepared)
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def _file_writer(path: Path, victim: Path) -> None:
+    """A program that maps the victim into memory and writes over it."""
+
+    class Filling(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            mapped = torch.zeros(6, dtype=torch.uint8).fill_(33)
+            return images.mean((2, 3)) + mapped[0]
+
+    def change(program: dict) -> None:  # type: ignore[type-arg]
+        for node in program["graph_module"]["graph"]["nodes"]:
+            if node["target"].startswith("torch.ops.aten.zeros"):
+                dtype = [{**given, "kind": 2} for given in node["inputs"] if given["name"] == "dtype"]
+                values = {"filename": {"as_string": str(victim)}, "shared": {"as_bool": True}, "size": {"as_int": 6}}
+                node["target"] = "torch.ops.aten.from_file.default"
+                node["inputs"] = [{"name": name, "arg": arg, "kind": 1} for name, arg in values.items()] + dtype
+
+    program = torch.export.export(Filling(), (torch.zeros(2, 3, 4, 4),))
+    harmless = path.with_name("harmless.pt2")
+    torch.export.save(program, harmless)
+    _rewritten(harmless, path, _in_program(change))
+
+
+def test_a_program_that_would_write_a_file_is_refused_by_the_operator_s_name(tmp_path: Path) -> None:
+    victim, prepared = tmp_path / "victim.txt", tmp_path / "model.pt2"
+    victim.write_text("the user's own words")
+    _file_writer(prepared, victim)
+    with pytest.raises(ModelError, match=r"a call of 'torch\.ops\.aten\.from_file\.default'"):
+        ProgramRunner(prepared).run(np.zeros((2, 3, 4, 4), np.float32))
+    assert victim.read_text() == "the user's own words"
+
+
+@pytest.mark.parametrize("name", ["timm/test_convnext", *(next(iter(known.variants)) for known in families().values())])
+@pytest.mark.slow
+def test_every_family_s_program_passes(name: str, tmp_path: Path) -> None:
+    size = 128
+    network = create_model(name, num_classes=3, image_size=size).eval()
+    example = torch.zeros(2, 3, size, size)
+    write(Graph(module=network, example=example, input_name="images", output_names=("logits",), metadata={}), tmp_path)
+    check_program(tmp_path / "model.pt2")
 
 
 def test_an_archive_with_a_library_in_it_is_refused(folder: ExportedFolder, tmp_path: Path) -> None:

@@ -65,6 +65,18 @@ def test_modules_have_the_sizes_of_table_1() -> None:
     assert [tuple(found.shape[1:]) for found in maps] == sizes
 
 
+def test_the_paper_s_form_begins_as_caffe_s_reference_model() -> None:
+    torch.manual_seed(0)
+    model = create_model("googlenet_2014", num_classes=200)
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)}
+    for name, layer in layers.items():
+        bound = (3 / layer.weight[0].numel()) ** 0.5  # variance_norm FAN_IN, the default of its filler `xavier`
+        assert 0.95 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        assert torch.equal(layer.bias, torch.full_like(layer.bias, 0.0 if name.endswith("head") else 0.2))
+    assert len([name for name in layers if name.endswith("head")]) == 3
+
+
 def test_the_paper_s_form_has_5x5_kernels_and_response_normalisation_instead_of_batch_norm() -> None:
     with torch.device("meta"):
         modules = list(create_model("googlenet_2014").modules())

@@ -13,9 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.adopting.class_names import read_classes
+from sightline.adopting.class_names import hub_classes, read_classes
 from sightline.adopting.preprocessing import StatedPreprocess
 from sightline.command_line import command_line
+from sightline.data.outside import check_outside
 from sightline.deps import require_torch
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
@@ -60,6 +61,8 @@ def adopt(
         raise ModelError(f"{str(path)!r} exists already. Name another folder by --out, or remove it.")
     if not source.exists():
         raise ModelError(f"There is nothing at {str(source)!r}. Name an .onnx, .safetensors or .pth file.")
+    if data is not None:
+        check_outside(path, data)
     stated = preprocess or StatedPreprocess()
     with whole_folder(path) as aside:
         if source.suffix.lower() == ".onnx":
@@ -68,6 +71,7 @@ def adopt(
             folder = _from_onnx(source, read_classes(classes), stated, aside)
         else:
             folder = _from_weights(source, classes, model, stated, aside)
+        open_folder(aside)  # a description that can't be read again never gets its name
         if data is not None:
             _measure(folder, data)
     return open_folder(path)
@@ -91,7 +95,12 @@ def _from_weights(
             f"{str(source)!r} doesn't say which network its weights are of. Name it by --model; `sightline models` "
             "lists them, and timm/NAME is one of timm's."
         )
-    names = hub.classes if classes is None and hub is not None and hub.classes else read_classes(classes)
+    if classes is None and hub is not None and hub.label_names is not None:
+        names, doubled = hub_classes(hub.label_names, where=f" in {str(source / 'config.json')!r}")
+        if doubled:
+            log.info(doubled)
+    else:
+        names = read_classes(classes)
     if hub is None:
         prepared, said = stated.settle(name)
     else:
@@ -119,6 +128,7 @@ def _from_onnx(source: Path, classes: tuple[str, ...], stated: StatedPreprocess,
     spec = _spec(architecture, classes, prepared, said, parent=f"{source.name}, sha256 {digest}")
     spec = replace(spec, weights_sha256=digest)
     details = found.write(path / FILE, describe(spec, pixels=False, precision="float32"))
+    found.check_written(path / FILE, prepared)
     artefact = Artefact(
         format="onnx",
         precision="float32",

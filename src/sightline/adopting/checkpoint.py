@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sightline.errors import ModelError
 from sightline.foreign_weights import load_weights, read_state
@@ -15,7 +15,7 @@ def fitted_weights(path: Path, architecture: Architecture) -> tuple[dict[str, Te
     """The network's tensors under our names, all of them from the file but for auxiliary classifiers; and notes.
 
     Raises ModelError when the file holds no weights, when they belong to another architecture or number of classes
-    (which says what is missing and what is left over), or hold values that are no numbers.
+    (which says what is missing and what is left over), or hold or give values that are no numbers.
     """
     family, _ = find_variant(architecture.name)
     state = read_state(path)
@@ -33,4 +33,18 @@ def fitted_weights(path: Path, architecture: Architecture) -> tuple[dict[str, Te
     for name, tensor in weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{called} can't be adopted: {name!r} holds values that are no finite numbers.")
+    _check_answers(network, architecture.image_size, called)
     return weights, notes
+
+
+def _check_answers(network: nn.Module, image_size: int, called: str) -> None:
+    """Numbers may be finite and still give none: a variance below 0, say. Raises ModelError."""
+    try:
+        with torch.inference_mode():
+            images = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+            answers = network.eval()(images)
+    except RuntimeError as error:  # no memory for images of that size, say
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{called} can't be run on images of {image_size} pixels: {reason}") from error
+    if not bool(torch.isfinite(answers).all()):
+        raise ModelError(f"{called} can't be adopted: the network answers noise by values that are no finite numbers.")

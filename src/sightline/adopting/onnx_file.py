@@ -2,7 +2,8 @@
 
 It is taken where it is what an export of ours is without pixels: one input of normalised images (B, 3, H, H), one
 output (B, K), any batch size. Where the output is probabilities, their logarithm is appended: logits, up to a constant
-that softmax doesn't see.
+that softmax doesn't see. Whether it is, is seen on images of several brightnesses: numbers from 0 to 1 that add up to
+about 1. Such numbers that don't, as sigmoids give them, are refused: their logarithm would not be what they mean.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ from sightline.preprocess import Preprocess
 
 _SMALLEST = 1e-37
 """A probability of 0 has this one's logarithm."""
+
+ROUNDED = 0.03
+"""How far from 1 the probabilities of an image may add up to: float16 and eight bits round them."""
 
 
 @dataclass
@@ -54,22 +58,15 @@ class FoundOnnx:
         weights = {tensor.name for tensor in model.graph.initializer}
         inputs = [value for value in model.graph.input if value.name not in weights]
         image_size = _image_size(path, inputs, float_type=onnx.TensorProto.FLOAT)
-        _check_output(path, list(model.graph.output), num_classes)
+        _check_output(path, list(model.graph.output), num_classes, float_type=onnx.TensorProto.FLOAT)
         return cls(path, model, image_size, num_classes)
 
     def check(self, preprocess: Preprocess) -> None:
         """Run it on noise in batches of several sizes, and find out what it gives.
 
-        Raises ModelError when it can't be run, or an image's answer depends on its batch.
+        Raises ModelError when it can't be run, an image's answer depends on its batch, or it gives sigmoids.
         """
-        side = preprocess.image_size
-        try:
-            pixels = np.random.default_rng(0).integers(0, 256, (max(BATCH_SIZES), 3, side, side), dtype=np.uint8)
-            images = preprocess.normalize_array(pixels)
-        except MemoryError as error:
-            raise ModelError(
-                f"There is no memory for {max(BATCH_SIZES)} images of {side} pixels. Lower --image-size."
-            ) from error
+        images = _noise(preprocess)
         try:
             runner = OnnxRunner(self.path)
             rows = {size: runner.run(images[:size])[0] for size in BATCH_SIZES}
@@ -84,8 +81,9 @@ class FoundOnnx:
                 f"{str(self.path)!r} answers an image differently in batches of {', '.join(map(str, BATCH_SIZES))}: "
                 f"by up to {furthest:.2g}. Export it in evaluation mode, with a dynamic batch."
             )
-        sums = whole.sum(axis=1)
-        self.gives_probabilities = bool(whole.shape[1] > 1 and whole.min() >= 0 and np.allclose(sums, 1, atol=1e-4))
+        if whole.min() >= 0 and whole.max() <= 1:
+            self._check_sums(whole.sum(axis=1))
+            self.gives_probabilities = True
 
     def write(self, path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         """Write the file with the metadata, all weights inside; gives its details. Raises ModelError."""
@@ -103,7 +101,33 @@ class FoundOnnx:
         names = [value.name for value in self.model.graph.output]
         return {"opset": opset, "outputs": names, "logarithm_appended": self.gives_probabilities}
 
+    def check_written(self, path: Path, preprocess: Preprocess) -> None:
+        """Open what was written and run it beside the file. Raises ModelError where it can't be, or answers otherwise.
+
+        An older file's operators may not go with the logarithm that was appended.
+        """
+        images = _noise(preprocess)[: min(BATCH_SIZES)]
+        [expected] = OnnxRunner(self.path).run(images)
+        if self.gives_probabilities:
+            expected = np.log(np.maximum(expected, np.float32(_SMALLEST)))
+        try:
+            [found] = OnnxRunner(path).run(images)
+        except ModelError as error:
+            reason = str(error).rpartition(" ONNX Runtime: ")[2]
+            raise ModelError(f"What would be written of {str(self.path)!r} can't be run: {reason}") from error
+        if found.shape != expected.shape or not np.allclose(found, expected, rtol=1e-4, atol=1e-4):
+            raise ModelError(f"What would be written of {str(self.path)!r} gives other answers than the file itself.")
+
+    def _check_sums(self, sums: NDArray[np.float64]) -> None:
+        if np.abs(sums - 1).max() > ROUNDED:
+            raise ModelError(
+                f"{str(self.path)!r} gives numbers from 0 to 1 that add up to {sums.min():.3g} to {sums.max():.3g} for "
+                "an image, as sigmoid outputs do: export it without its last sigmoid (or softmax), for logits."
+            )
+
     def _check_answers(self, answers: NDArray[np.float32], size: int) -> None:
+        if answers.dtype != np.float32:
+            raise ModelError(f"{str(self.path)!r} gives {answers.dtype}, where float32 is expected.")
         if answers.shape != (size, self.num_classes):
             raise ModelError(
                 f"{str(self.path)!r} gives {_words(answers.shape)} for {size} images, but {self.num_classes} classes "
@@ -118,11 +142,26 @@ class FoundOnnx:
         [output] = graph.output
         given = output.name
         taken = {name for node in graph.node for name in (*node.input, *node.output)}
+        taken |= {value.name for value in (*graph.input, *graph.initializer)}
         smallest, bounded, logits = (_free(name, taken) for name in ("smallest", "bounded", "logits"))
         graph.initializer.append(onnx.numpy_helper.from_array(np.float32(_SMALLEST), smallest))
         graph.node.append(onnx.helper.make_node("Max", [given, smallest], [bounded]))
         graph.node.append(onnx.helper.make_node("Log", [bounded], [logits]))
         output.name = logits
+
+
+def _noise(preprocess: Preprocess) -> NDArray[np.float32]:
+    """Images of noise, the first one dark and the last one bright: hardly any logits lie in [0, 1] for all."""
+    side = preprocess.image_size
+    try:
+        pixels = np.random.default_rng(0).integers(0, 256, (max(BATCH_SIZES), 3, side, side), dtype=np.uint8)
+        pixels[0] //= 16
+        pixels[-1] = 255 - pixels[-1] // 16
+        return preprocess.normalize_array(pixels)
+    except (MemoryError, ValueError) as error:
+        raise ModelError(
+            f"There is no memory for {max(BATCH_SIZES)} images of {side} pixels. Lower --image-size."
+        ) from error
 
 
 def _image_size(path: Path, inputs: list[Any], *, float_type: int) -> int | None:
@@ -146,13 +185,20 @@ def _image_size(path: Path, inputs: list[Any], *, float_type: int) -> int | None
     return shape[2]
 
 
-def _check_output(path: Path, outputs: list[Any], num_classes: int) -> None:
+def _check_output(path: Path, outputs: list[Any], num_classes: int, *, float_type: int) -> None:
     if len(outputs) != 1:
         names = ", ".join(value.name for value in outputs)
         raise ModelError(
             f"{str(path)!r} gives {len(outputs)} outputs ({names}), where one is expected: a number for each class."
         )
-    shape = _shape(outputs[0].type.tensor_type)
+    kind = outputs[0].type.tensor_type
+    if kind.elem_type != float_type:
+        raise ModelError(
+            f"{str(path)!r} gives {_type_name(kind.elem_type)}, where a float32 number for each class is expected."
+        )
+    shape = _shape(kind)
+    if num_classes < 2 or shape[1:] == (1,):
+        raise ModelError(f"{str(path)!r} is of one class, where a number for each of two or more is expected.")
     if len(shape) not in (0, 2):  # 0: the file doesn't say, and trying tells
         raise ModelError(f"{str(path)!r} gives {_words(shape)}, where (batch, classes) is expected.")
     if len(shape) == 2 and shape[1] not in (None, num_classes):

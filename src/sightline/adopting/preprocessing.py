@@ -27,6 +27,9 @@ class StatedPreprocess:
     std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != 3:
+                raise RecipeError(f"{name} is of three numbers, one for each channel, got {values}.")
         if self.mean is not None and not all(0 <= value <= 1 for value in self.mean):
             raise RecipeError(
                 f"mean is of pixels from 0 to 1, got {self.mean}. Divide what is meant for pixels up to 255 by 255."

@@ -20,8 +20,8 @@ class TimmFolder:
     preprocess: Preprocess
     unlike: tuple[str, ...]
     """Sentences on what `preprocess` can't have of what the folder says."""
-    classes: tuple[str, ...]
-    """Empty where the folder doesn't name them."""
+    label_names: Any
+    """As the folder has them, unchecked; None where it doesn't name the classes."""
 
 
 def read_timm_folder(path: Path) -> TimmFolder | None:
@@ -36,12 +36,14 @@ def read_timm_folder(path: Path) -> TimmFolder | None:
         settings = content["pretrained_cfg"]
         preprocess, unlike = timm_preprocess(settings)
         model = f"timm/{content['architecture']}"
-        classes = tuple(map(str, content.get("label_names") or ()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecipeError) as error:
+        label_names = content.get("label_names") or None
+    except RecipeError as error:
+        raise ModelError(f"The preprocessing in {str(path / 'config.json')!r} can't be: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"{str(path)!r} is no folder of a timm model: it has no config.json that tells the architecture and the "
             "preprocessing. Name the file of weights instead."
         ) from error
     if not weights.is_file():
         raise ModelError(f"{str(path)!r} has no model.safetensors. Name the file of weights instead.")
-    return TimmFolder(weights=weights, model=model, preprocess=preprocess, unlike=unlike, classes=classes)
+    return TimmFolder(weights=weights, model=model, preprocess=preprocess, unlike=unlike, label_names=label_names)

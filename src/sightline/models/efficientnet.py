@@ -16,7 +16,8 @@ Differs from the paper:
 - `efficientnet_b0_cifar` is B0 for 32 pixels: a stem of stride 1, so that the last map has 2x2 pixels, and no
   stochastic depth; the paper has no such form. `efficientnet_b0` at 32 pixels keeps 4x4, for 3.6 times the computation.
 - Batch norm's running averages move by 0.1 a step (PyTorch's momentum); the authors use 0.01, for far longer runs.
-  Its epsilon is 1e-5 up to B4 and in B8, 1e-3 in B5 to B7, as in the torchvision and timm weights; 1e-3 in `tf_`.
+  Its epsilon is 1e-5 up to B4 and in B8, as in torchvision's and timm's weights; 1e-3 in B5 to B7, as in torchvision's,
+  and in `tf_`. timm's `efficientnet_b5` to `_b7` have 1e-5: take them as timm/efficientnet_b5 and so on.
 
 Initialisation: the authors': convolutions normal over the fan-out (He), counted for each group; biases 0; the head
 uniform within 1 / sqrt(1000), which is theirs on ImageNet. They divide by the root of the number of classes, so that a

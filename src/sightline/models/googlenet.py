@@ -19,12 +19,14 @@ Both: the auxiliary classifiers average to a 4x4 grid, whatever the size of the 
 5x5 average pool of stride 3 gives 4x4 from its 14x14.
 
 Initialisation: `googlenet` as torchvision, normal of deviation 0.01, truncated at 2. `googlenet_2014` as the BVLC
-reference model (Caffe's bvlc_googlenet), the paper saying nothing: Xavier uniform, biases 0.2.
+reference model (Caffe's bvlc_googlenet), the paper saying nothing: Caffe's `xavier`, which is uniform within
+sqrt(3 / fan_in) (its filler.hpp), biases 0.2, and 0 in the last layer of each classifier.
 
 torchvision's published weights set `transform_input`, which undoes ImageNet's mean and deviation: they expect
 pixels normalised with mean 0.5 and std 0.5 in each channel, and Preprocess says so, not the network.
 """
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -116,7 +118,7 @@ class GoogLeNet(Classifier):
         self.num_features = 1024
         self.head_dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(1024, num_classes)
-        self.apply(_initialise_truncated if batch_norm else _initialise_xavier)
+        self.apply(_initialise_truncated if batch_norm else _initialise_as_caffe)
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> the maps of each of `stages`, in front of the max pools and at the end."""
@@ -174,11 +176,14 @@ def _initialise_truncated(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.01, a=-2.0, b=2.0)
 
 
-def _initialise_xavier(module: nn.Module) -> None:
+def _initialise_as_caffe(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
+        bound = math.sqrt(3 / module.weight[0].numel())  # fan_in alone; xavier_uniform_ averages it with fan_out
+        nn.init.uniform_(module.weight, -bound, bound)
         assert module.bias is not None
         nn.init.constant_(module.bias, 0.2)
+    if isinstance(module, AuxiliaryClassifier | GoogLeNet):  # after the layers in it
+        nn.init.zeros_(module.head.get_parameter("bias"))
 
 
 ENTRY = Family(
