@@ -95,6 +95,21 @@ def test_a_file_has_the_permissions_a_plain_one_would_have(tmp_path: Path) -> No
         assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_folder_that_this_process_has_claimed_is_known_to_it(tmp_path: Path) -> None:
+    with claimed(tmp_path / "run"):
+        assert is_claimed(tmp_path / "run")
+        with pytest.raises(SightlineError, match="is writing to .* already"), claimed(tmp_path / "run"):
+            pass
+        asking = (
+            "import sys, pathlib; from sightline.files import is_claimed; print(is_claimed(pathlib.Path(sys.argv[1])))"
+        )
+        found = subprocess.run(
+            [sys.executable, "-c", asking, tmp_path / "run"], capture_output=True, text=True, check=True
+        )
+        assert found.stdout == "True\n"
+    assert not is_claimed(tmp_path / "run")
+
+
 def test_a_claimed_folder_that_stays_empty_goes_again_and_another_stays(tmp_path: Path) -> None:
     with claimed(tmp_path / "runs" / "photos"):
         assert (tmp_path / "runs" / "photos").is_dir()

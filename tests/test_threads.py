@@ -51,3 +51,13 @@ def test_a_random_resized_crop_has_the_same_bits_on_any_number_of_threads() -> N
 def test_each_thread_computes_alone_and_torch_s_number_stays() -> None:
     assert mapped(lambda _: torch.get_num_threads(), range(6)) == [1] * 6
     assert torch.get_num_threads() == 3
+
+
+def test_fewer_images_than_threads_leave_torch_s_number_as_it_is() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(5)  # for which no other test has made threads
+    try:
+        assert mapped(lambda number: number, range(4)) == [0, 1, 2, 3]
+        assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(before)

@@ -16,6 +16,10 @@ from sightline.errors import SightlineError
 ABANDONED = 24 * 3600
 """Seconds after which nobody is still writing to a half-written file."""
 
+_ours: set[Path] = set()
+"""Folders that this process has claimed: the system's lock keeps out others alone, and is lost when any file of it is
+closed."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
@@ -79,14 +83,17 @@ def whole_folder(path: Path) -> Generator[Path]:
 
 @contextmanager
 def claimed(folder: Path) -> Generator[None]:
-    """Keep other processes that ask the same out of a folder until the block, or this process, has ended.
+    """Keep others who ask the same out of a folder until the block, or this process, has ended.
 
     A folder that was made for it goes again where the block has put nothing into it.
-    Raises SightlineError when another process has claimed it.
+    Raises SightlineError when it is claimed already, by this process or another.
     """
     import fcntl  # on the systems that have it, which are those PyTorch trains on with worker processes
 
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    place = Path(os.path.realpath(folder))
+    if place in _ours:
+        raise SightlineError(f"This process is writing to {str(folder)!r} already. Choose another folder.")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
@@ -97,9 +104,11 @@ def claimed(folder: Path) -> Generator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked workers would hold it after a kill
         except OSError as error:
             raise SightlineError(f"Another process is writing to {str(folder)!r}. Choose another folder.") from error
+        _ours.add(place)
         try:
             yield
         finally:
+            _ours.remove(place)
             _remove_unused(folder, made)
 
 
@@ -108,14 +117,16 @@ def _remove_unused(folder: Path, made: Sequence[Path]) -> None:
     with suppress(OSError):
         if made and [path.name for path in folder.iterdir()] == [".lock"]:
             (folder / ".lock").unlink()
-            for place in made:
-                place.rmdir()
+            for each in made:
+                each.rmdir()
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether another process has claimed the folder."""
+    """Whether this process or another has claimed the folder."""
     import fcntl
 
+    if Path(os.path.realpath(folder)) in _ours:
+        return True
     try:
         lock = (folder / ".lock").open("r+")
     except OSError:

@@ -23,7 +23,9 @@ def track(items: Iterable[Item], *, total: int, label: str, unit: str = "images"
         TimeRemainingColumn(compact=True),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True, redirect_stdout=False
+    ) as progress:  # what is printed meanwhile goes where it should, a file perhaps
         task = progress.add_task(label, total=total, unit=unit, rate="")
         for item in items:
             yield item

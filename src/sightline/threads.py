@@ -22,8 +22,9 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
 
     torch spreads one large operation over its threads; many small ones, an image each, it does not.
     """
-    threads = min(torch.get_num_threads(), len(items))
-    if threads < 2:
+    threads = torch.get_num_threads()
+    parts = min(threads, len(items))
+    if parts < 2:
         return [function(item) for item in items]
 
     left = iter(range(len(items)))  # of all threads: one that a core leaves for a while takes fewer
@@ -32,14 +33,14 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Re
         return {place: function(items[place]) for place in left}
 
     results = dict[int, Result]()
-    for part in _pool(threads, os.getpid()).map(work, range(threads)):
+    for part in _pool(threads, os.getpid()).map(work, range(parts)):
         results |= part
     return [results[place] for place in range(len(items))]
 
 
 @cache
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads that compute alone, of this process: a fork has none of its parent's."""
+    """As many threads as torch has, which compute alone, of this process: a fork has none of its parent's."""
     del process
     together = threading.Barrier(threads)
 

@@ -28,6 +28,7 @@ class ProgressBar(lightning.Callback):
             TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
+            redirect_stdout=False,
         )
         self.rows_shown = 0
 

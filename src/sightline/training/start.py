@@ -37,7 +37,9 @@ def check_start(recipe: Recipe) -> None:
         return
     if recipe.finetune.drop_classes:
         raise RecipeError(f"finetune.drop_classes needs a model folder, which says its classes; {source!r} is none.")
-    found = published.find(source, name=recipe.model.name, timm_name=find_variant(recipe.model.name)[1].timm or "")
+    found = published.find(
+        source, name=recipe.model.name, timm_name=find_variant(recipe.model.name)[1].timm or recipe.model.name
+    )
     if not isinstance(found, published.Published):
         return
     if recipe.model.norm not in (None, "batch"):

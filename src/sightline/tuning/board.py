@@ -32,7 +32,7 @@ class Board:
         from rich.live import Live
 
         self._console = console or Console(stderr=True)
-        self._live = Live(console=self._console, transient=True, refresh_per_second=2)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=2, redirect_stdout=False)
         self._began = time.monotonic()
         self._ended = 0
 
