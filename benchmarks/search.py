@@ -107,6 +107,8 @@ def compared(asked: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def interval(differences: Sequence[float]) -> str:
+    if len(differences) < 2:
+        return f"{differences[0] * 100:+.1f} points (one pair)"
     half = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / sqrt(len(differences))
     middle = mean(differences)
     return f"{middle * 100:+.1f} points ({(middle - half) * 100:+.1f} to {(middle + half) * 100:+.1f})"
