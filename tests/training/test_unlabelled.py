@@ -197,4 +197,4 @@ def test_a_killed_run_ends_with_the_same_weights_and_only_with_the_same_images(
 
 def test_the_command_wants_a_teacher_for_them(tmp_path: Path, run_cli: Callable[..., tuple[int, str, str]]) -> None:
     code, _, said = run_cli("compress", tmp_path, "--prune", "macs=0.5", "--unlabelled", tmp_path)
-    assert (code, "--unlabelled is of --distill" in said) == (2, True)
+    assert (code, "--unlabelled belongs to --distill" in said) == (2, True)
