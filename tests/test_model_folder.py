@@ -8,7 +8,7 @@ import pytest
 import torch
 from making import make_folder
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, SightlineError
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance, Thresholds
 from sightline.preprocess import Preprocess
 
@@ -104,6 +104,17 @@ def test_no_folder_a_file_an_empty_folder_and_an_unfinished_run_are_told_apart(t
     for name, sentence in {"none": "There is no", "file": "no model folder", "run": "hasn't ended"}.items():
         with pytest.raises(ModelError, match=sentence):
             ModelFolder.read(tmp_path / name)
+
+
+def test_a_folder_that_can_t_be_written_to_is_one_sentence(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(SightlineError, match=r"Could not write '.*model\.json': Permission denied\."):
+        ModelFolder.write(folder.path, folder.spec, {})
 
 
 def test_no_file_in_a_model_folder_is_a_pickle(folder: ModelFolder) -> None:

@@ -14,13 +14,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from sightline.errors import SightlineError, UnreadableImageError
 
 if TYPE_CHECKING:
     from sightline.prediction import Prediction
+
+Kind = TypeVar("Kind")
 
 Content = bytes | str | Path | UnreadableImageError
 """A file's bytes, its path here, or why it could not be read."""
@@ -98,12 +100,14 @@ class Client:
 
     def models(self) -> list[dict[str, Any]]:
         """The models that the server has."""
-        return self._ask("GET", "/v1/models")["models"]
+        return self._listed(self._ask("GET", "/v1/models"), "models")
 
     def describe(self, model: str | None = None) -> dict[str, Any]:
         """A model's whole trail; the first one's if left out."""
-        name = model or self.model or self.models()[0]["name"]
-        return self._ask("GET", f"/v1/models/{quote(name, safe='')}")
+        name = model or self.model or self._first()
+        told = self._ask("GET", f"/v1/models/{quote(name, safe='')}")
+        self._part(told, "task", str)
+        return told
 
     def explain(self, image: bytes | str | Path, *, label: str | None = None) -> dict[str, Any]:
         """The heat map of one image: label, probability, grid, window, and the picture as a data URI."""
@@ -114,8 +118,14 @@ class Client:
         """Let the server open a model's folder anew."""
         return self._ask("POST", f"/v1/models/{quote(model, safe='')}/reload")
 
+    def _first(self) -> str:
+        """The name of the server's first model."""
+        for model in self.models():
+            return self._part(model, "name", str)
+        raise self._stranger()
+
     def _predict_some(self, chunk: list[tuple[str, Content]], top_k: int | None) -> "Iterator[Prediction]":
-        from sightline.prediction import Guess, Prediction
+        from sightline.prediction import Prediction
 
         contents: dict[int, bytes] = {}
         answers: dict[int, Prediction] = {}
@@ -127,24 +137,51 @@ class Client:
         for group in _groups(contents):
             told = self._ask_about([contents[place] for place in group], top_k)
             for place, image in zip(group, told, strict=True):
-                name = chunk[place][0]
-                if "error" in image:
-                    answers[place] = Prediction(name, error=image["error"]["message"])
-                    continue
-                listed = (Guess(guess["label"], guess["probability"]) for guess in image["predictions"])
-                answers[place] = Prediction(name, tuple(listed))
+                answers[place] = self._prediction(chunk[place][0], image)
         yield from (answers[place] for place in range(len(chunk)))
+
+    def _prediction(self, name: str, image: dict[str, Any]) -> "Prediction":
+        from sightline.prediction import Guess, Prediction
+
+        if "error" in image:
+            return Prediction(name, error=self._part(self._part(image, "error", dict), "message", str))
+        listed = [
+            Guess(self._part(guess, "label", str), self._part(guess, "probability", float, int))
+            for guess in self._listed(image, "predictions")
+        ]
+        return Prediction(name, tuple(listed))
 
     def _ask_about(self, contents: list[bytes], top_k: int | None) -> list[dict[str, Any]]:
         """What the server says of each image. What is too large for one request is sent in two, down to one image."""
         form, kind = _form(contents)
         try:
-            return self._ask("POST", "/v1/predict", {"top_k": top_k, "model": self.model}, form, kind)["images"]
+            told = self._ask("POST", "/v1/predict", {"top_k": top_k, "model": self.model}, form, kind)
         except _TooLargeError:
             if len(contents) == 1:
                 return [{"error": {"message": f"{len(contents[0]):,} bytes are more than the server takes"}}]
             half = len(contents) // 2
             return self._ask_about(contents[:half], top_k) + self._ask_about(contents[half:], top_k)
+        images = self._listed(told, "images")
+        if len(images) != len(contents):
+            raise self._stranger()
+        return images
+
+    def _listed(self, content: dict[str, Any], key: str) -> list[dict[str, Any]]:
+        """The objects that an answer lists under `key`. Raises SightlineError where there is no such list."""
+        listed: list[Any] = self._part(content, key, list)
+        if not all(isinstance(each, dict) for each in listed):
+            raise self._stranger()
+        return listed
+
+    def _part(self, content: dict[str, Any], key: str, *kinds: type[Kind]) -> Kind:
+        """What an answer has under `key`. Raises SightlineError where that is missing or of another kind."""
+        part = content.get(key)
+        if not isinstance(part, kinds):
+            raise self._stranger()
+        return part
+
+    def _stranger(self) -> SightlineError:
+        return SightlineError(f"What answers at {self.address} is no Sightline server.")
 
     def _ask(
         self,
@@ -190,9 +227,9 @@ class Client:
         try:
             content = json.loads(text)
         except ValueError as error:
-            raise SightlineError(f"What answers at {self.address} is no Sightline server.") from error
+            raise self._stranger() from error
         if not isinstance(content, dict):
-            raise SightlineError(f"What answers at {self.address} is no Sightline server.")
+            raise self._stranger()
         after = answer.headers.get("retry-after", "1")
         return answer.status, float(after) if after.isdigit() else 1.0, content
 

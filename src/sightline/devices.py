@@ -1,5 +1,6 @@
-"""Where torch computes, and in which precision."""
+"""Where torch computes, in which precision, and on how many cores."""
 
+import os
 from typing import TYPE_CHECKING
 
 from sightline.deps import require_torch
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
 
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 """By the recipe's names, torch's."""
+
+
+def cores() -> int:
+    """Logical cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def autocast(device: "torch.device", precision: str) -> "torch.autocast":

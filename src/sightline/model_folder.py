@@ -210,7 +210,10 @@ class ModelFolder:
     @classmethod
     def write(cls, path: Path, spec: ModelSpec, weights: "dict[str, Tensor]") -> "ModelFolder":
         """Write weights and model.json, in this order, each whole or not at all. Raises SightlineError."""
-        (path / "model.json").unlink(missing_ok=True)  # never an old description beside new weights
+        try:
+            (path / "model.json").unlink(missing_ok=True)  # never an old description beside new weights
+        except OSError as error:
+            raise SightlineError(f"Could not write {str(path / 'model.json')!r}: {error.strerror or error}.") from error
         save_weights(path / "weights.safetensors", weights)
         spec = replace(spec, weights_sha256=sha256(path / "weights.safetensors"))
         folder = cls(path, spec)

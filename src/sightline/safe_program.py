@@ -10,7 +10,9 @@ calls of the operators in `OPERATORS`, and shapes that are arithmetic. ATen has 
 import io
 import json
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -32,6 +34,12 @@ _EXPRESSION = re.compile(
     r"(?:\b(?:Symbol|Integer|Add|Mul|Pow|Mod|FloorDiv|Max|Min|positive|integer|nonnegative|True|False)\b|'[su]\d+'"
     r"|\b[su]\d+\b|\b\d+\b|[-+*/(),= ])*"
 )
+
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, UnpicklingError, EOFError, OSError),
+    *(RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError),
+)
+"""What an archive of noise, or of JSON in another form, runs into; RecursionError is a RuntimeError."""
 
 OPERATORS = frozenset(
     """
@@ -83,13 +91,18 @@ def check_program(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             strange = next(chain(_ambiguous(archive), _strange(archive)), None)
-    except (zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{str(path)!r} can't be read as a .pt2 archive: {error}.") from error
+    except _DAMAGED as error:
+        raise ModelError(f"{str(path)!r} can't be read as a .pt2 archive: {_said(error)}.") from error
     if strange is not None:
         raise ModelError(
             f"{str(path)!r} is refused, since it holds more than tensors and operators: {strange}. "
             "Export the model again from its model folder."
         )
+
+
+def _said(error: Exception) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__).removesuffix(".")
 
 
 def _ambiguous(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -101,6 +114,8 @@ def _ambiguous(archive: zipfile.ZipFile) -> Iterator[str]:
         yield "files outside of its one folder"
     if archive.comment or min((file.header_offset for file in archive.infolist()), default=0) != 0:
         yield "bytes before or after the archive"
+    if any(file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for file in archive.infolist()):
+        yield "files that are compressed in another way than torch's"
 
 
 def _strange(archive: zipfile.ZipFile) -> Iterator[str]:
@@ -148,5 +163,5 @@ def _strange_pickle(content: bytes) -> Iterator[str]:
 
     try:
         torch.load(io.BytesIO(content), weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
-        yield f"a pickle ({str(error).splitlines()[0]})"
+    except _DAMAGED as error:
+        yield f"a pickle ({_said(error)})"

@@ -11,6 +11,7 @@ from sightline.cli.models import models
 from sightline.errors import ModelError
 from sightline.model_list import ListedModel, _all_models, _fingerprint, list_models
 from sightline.models import variants
+from sightline.summary import OPTIMIZER_STATES
 
 _app = typer.Typer()
 _app.command()(models)
@@ -97,6 +98,11 @@ def test_mistakes_are_one_clear_sentence() -> None:
         _printed("--filter", "xyz")
     with pytest.raises(ModelError, match="Did you mean 'resnet50'"):
         _printed("resnet505")
+
+
+def test_the_help_names_every_optimiser() -> None:
+    said = _printed("--help").replace(",", " ").split()
+    assert OPTIMIZER_STATES.keys() <= set(said)
 
 
 def test_a_listing_from_the_cache_is_the_counted_one_and_needs_no_torch() -> None:

@@ -9,6 +9,7 @@ from making import make_photos
 from sightline.compressing.images import find_images
 from sightline.compressing.judging import answers_right
 from sightline.compression import compress
+from sightline.compression import quantize as quantizing
 from sightline.compression.quantize import Quantize
 from sightline.errors import ModelError
 from sightline.evaluation import evaluate
@@ -16,6 +17,9 @@ from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.exporting.parity import read_parity
 from sightline.model_folder import ModelFolder
 from sightline.prediction import Predictor
+from sightline.quantization import Bound, Request
+from sightline.quantization.openvino import _judged
+from sightline.quantization.openvino import quantize as to_int8
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.training import train
@@ -120,6 +124,60 @@ def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(
     with pytest.raises(ModelError, match=r"by -40\.0 points .*, where 1 may be lost"):
         compress(parent, [Quantize(engine="onnx", max_drop=1.0)], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_validation_images_are_read_when_they_are_judged_and_not_all_held(
+    parent: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = find_images(parent, None)
+    places = images.places("val")
+    read: list[int] = []
+    batch = quantizing.Pixels.batch
+    monkeypatch.setattr(quantizing.Pixels, "batch", lambda self, rows: read.extend(rows.tolist()) or batch(self, rows))
+    bound = Quantize(max_drop=1.0, num_images=2)._bound(parent, parent, images)
+    assert bound is not None
+    assert read == []
+    assert [image.shape for image in bound.images] == [(1, 3, 16, 16)] * len(places)
+    assert read == places.tolist()
+    first, again = next(iter(bound.images)), next(iter(bound.images))
+    assert np.array_equal(first, again)
+    assert read == [*places.tolist(), places[0]]  # the first had made room, and was then kept
+
+
+def test_the_layers_are_ranked_by_each_image_s_own_logits() -> None:
+    class Compiled:
+        outputs = ("logits",)
+
+        def __call__(self, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+            return {"logits": images[0].mean((2, 3))}
+
+    images = [np.full((1, 3, 2, 2), number, np.float32) for number in range(5)]
+    share, logits = _judged(Bound(0.01, images, lambda found: float(len(found))), Compiled(), images)
+    assert share == 5
+    assert [found.tolist() for [found] in logits] == [[[number] * 3] for number in range(5)]
+
+
+@pytest.mark.slow
+def test_layers_are_put_back_where_there_are_more_validation_images_than_rank_them(tmp_path: Path) -> None:
+    import openvino
+    from openvino import opset13
+
+    draws = np.random.default_rng(0)
+    given = opset13.parameter([-1, 3, 8, 8], np.float32, name="images")
+    kernel = draws.normal(size=(8, 3, 3, 3)).astype(np.float32)
+    maps = opset13.convolution(given, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    model = openvino.Model([opset13.reduce_mean(opset13.relu(maps), np.array([2, 3]), False)], [given], "model")
+    openvino.save_model(model, str(tmp_path / "model.xml"), compress_to_fp16=False)
+    images = list(draws.normal(size=(20, 1, 3, 8, 8)).astype(np.float32))
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = np.concatenate([compiled([image])[0] for image in images])
+
+    def accuracy(logits: np.ndarray) -> float:
+        return float((np.abs(logits - expected).max(1) < 1e-4).mean())
+
+    (tmp_path / "int8").mkdir()
+    request = Request(tmp_path, tmp_path / "int8", images[:5], transformer=False)
+    assert len(to_int8(request, Bound(0.01, images, accuracy))["float_layers"]) == 1
 
 
 def test_nothing_comes_after_quantising(parent: ModelFolder, tmp_path: Path) -> None:

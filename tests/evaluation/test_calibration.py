@@ -8,7 +8,7 @@ from sightline.evaluation.calibration import (
     HOTTEST,
     Logits,
     Targets,
-    expected_calibration_error,
+    calibration_error,
     fit_temperature,
     reliability,
 )
@@ -54,9 +54,8 @@ def test_calibration_lowers_the_loss_and_the_error_on_other_images() -> None:
     temperature = fit_temperature(validation[0] * 3, validation[1])
     before, after = score(test[0] * 3, test[1]), score(test[0] * 3, test[1], temperature=temperature)
     assert after.log_loss.mean() < before.log_loss.mean()
-    assert expected_calibration_error(after.confidence, after.correct) < expected_calibration_error(
-        before.confidence, before.correct
-    )
+    errors = [calibration_error(reliability(scores.confidence, scores.correct)) for scores in (after, before)]
+    assert errors[0] < errors[1]
 
 
 def test_without_a_mistake_the_temperature_stays_1() -> None:
@@ -101,14 +100,14 @@ def test_a_diverged_network_is_named() -> None:
 
 def test_the_calibration_error_of_true_probabilities_is_near_0() -> None:
     scores = score(*calibrated(50_000))
-    assert expected_calibration_error(scores.confidence, scores.correct) < 0.01
+    assert calibration_error(reliability(scores.confidence, scores.correct)) < 0.01
 
 
 def test_the_calibration_error_is_the_mean_gap() -> None:
     # 0.9 sure and right half of the time, then 0.5 sure and always right: gaps of 0.4 and 0.5
     confidence = np.array([0.9, 0.9, 0.5, 0.5])
     correct = np.array([True, False, True, True])
-    assert expected_calibration_error(confidence, correct) == pytest.approx(0.45)
+    assert calibration_error(reliability(confidence, correct)) == pytest.approx(0.45)
 
 
 def test_every_image_is_in_one_bin() -> None:

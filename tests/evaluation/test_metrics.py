@@ -6,7 +6,7 @@ from scipy.special import softmax
 from sklearn import metrics as reference
 
 from sightline.errors import DataError, ModelError
-from sightline.evaluation.calibration import Logits, Targets, expected_calibration_error
+from sightline.evaluation.calibration import Logits, Targets, calibration_error, reliability
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.metrics import Evaluation, evaluate_logits
 from sightline.evaluation.scores import score
@@ -102,7 +102,7 @@ def test_the_calibration_error_is_the_one_of_its_bins() -> None:
     logits, targets = some()
     scores = score(logits, targets)
     figures = evaluate_logits(logits, targets, CLASSES).uncalibrated
-    assert figures.calibration_error == expected_calibration_error(scores.confidence, scores.correct)
+    assert figures.calibration_error == calibration_error(reliability(scores.confidence, scores.correct))
     assert sum(part.count for part in figures.bins) == len(targets)
 
 

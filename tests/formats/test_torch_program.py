@@ -192,3 +192,51 @@ def test_what_is_no_archive_is_one_sentence(content: bytes, tmp_path: Path) -> N
     (tmp_path / "model.pt2").write_bytes(content)
     with pytest.raises(ModelError, match="can't be read as a .pt2 archive"):
         check_program(tmp_path / "model.pt2")
+
+
+def _model_json(content: bytes) -> Rewrite:
+    return lambda name, old: content if name.endswith("models/model.json") else old
+
+
+def _config(content: bytes) -> Rewrite:
+    return lambda name, old: content if name.endswith("_config.json") else old
+
+
+def _sample(content: bytes) -> Rewrite:
+    return lambda name, old: content if name.endswith("sample_inputs/model.pt") else old
+
+
+DAMAGED: dict[str, Rewrite] = {
+    "a program that is a list": _model_json(b"[]"),
+    "a program in depth": _model_json(b'{"guards_code": [], "a": ' + b"[" * 20_000 + b"]" * 20_000 + b"}"),
+    "constants in a list": _config(b'{"config": []}'),
+    "constants that are nothing": _config(b'{"config": {"a": null}}'),
+    "no sample inputs": _sample(b""),
+    "sample inputs of noise": _sample(b"\x80\x02]q\x00K\x01R."),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_an_archive_of_another_form_is_one_sentence(case: str, folder: ExportedFolder, tmp_path: Path) -> None:
+    _rewritten(folder.path / "model.pt2", tmp_path / "model.pt2", DAMAGED[case])
+    with pytest.raises(ModelError, match="can't be read as a .pt2 archive: .+|a pickle \\(.+\\)") as error:
+        check_program(tmp_path / "model.pt2")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_does_not_unpack_is_one_sentence(tmp_path: Path) -> None:
+    name, prepared = "model/models/model.json", tmp_path / "model.pt2"
+    with zipfile.ZipFile(prepared, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, b'{"guards_code": []}' * 100)
+    content = bytearray(prepared.read_bytes())
+    content[30 + len(name) : 34 + len(name)] = b"\xff" * 4
+    prepared.write_bytes(content)
+    with pytest.raises(ModelError, match="can't be read as a .pt2 archive: Error -3 while decompressing"):
+        check_program(prepared)
+
+
+def test_a_file_packed_in_a_way_torch_does_not_read_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.pt2", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("model/models/model.json", b"{}")
+    with pytest.raises(ModelError, match="compressed in another way"):
+        check_program(tmp_path / "model.pt2")

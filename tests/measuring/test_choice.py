@@ -22,6 +22,7 @@ class Double:
     started: list[str]
     off: dict[str, float]
     fails: dict[str, str]
+    mute: set[str]
 
     def __init__(self, job: Any) -> None:
         self.name = job.engine
@@ -42,13 +43,15 @@ class Double:
         return [SPEEDS[self.name]] * 3
 
     def answer(self, pixels: Path, logits: Path) -> None:
+        if self.name in Double.mute:
+            raise SightlineError("no answer in 600 seconds.")
         count = len(np.load(pixels))
         np.save(logits, np.tile(np.float32([0, 2]), (count, 1)) + np.float32(Double.off.get(self.name, 0)))
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelFolder:
-    Double.started, Double.off, Double.fails = [], {}, {}
+    Double.started, Double.off, Double.fails, Double.mute = [], {}, {}, set()
     monkeypatch.setattr(choice, "Worker", Double)
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     return make_folder(tmp_path / "model")
@@ -94,6 +97,21 @@ def test_an_engine_that_answers_differently_or_fails_is_left_out_and_named(
     with caplog.at_level(logging.INFO, "sightline"):
         assert choice.choose(folder, CPU, 8) == "onnx"
     assert "openvino (no memory); compiled (its logits are off by 0.1 of their spread)." in caplog.messages[-1]
+
+
+def test_an_engine_that_does_not_answer_is_left_out_and_named(
+    folder: ModelFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    Double.mute = {"compiled"}
+    with caplog.at_level(logging.INFO, "sightline"):
+        assert choice.choose(folder, CPU, 8) == "openvino"
+    assert "Left out: compiled (no answer in 600 seconds)." in caplog.messages[-1]
+
+
+def test_where_torch_itself_does_not_answer_that_is_the_error(folder: ModelFolder) -> None:
+    Double.mute = {"torch"}
+    with pytest.raises(SightlineError, match="no answer in 600 seconds"):
+        choice.choose(folder, CPU, 8)
 
 
 def test_below_float32_only_engines_that_have_the_precision_are_tried(

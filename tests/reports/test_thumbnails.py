@@ -1,9 +1,12 @@
 import base64
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from sightline.data.folder import FolderSource
+from sightline.reports import _image  # pyright: ignore[reportPrivateUsage]
 from sightline.reports.thumbnails import data_uri
 
 
@@ -32,3 +35,10 @@ def test_the_image_itself_stays_as_it_was() -> None:
     image = Image.new("RGB", (400, 400))
     data_uri(image)
     assert image.size == (400, 400)
+
+
+def test_a_page_s_pictures_are_held_as_small_as_it_shows_them(tmp_path: Path) -> None:
+    Image.new("RGB", (1600, 1200), "teal").save(tmp_path / "photo.jpg")
+    found = _image(FolderSource("photos", str(tmp_path)), "photo.jpg")
+    assert found is not None
+    assert found.size == (192, 144)

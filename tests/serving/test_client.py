@@ -1,3 +1,4 @@
+import json
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -160,6 +161,63 @@ def test_a_full_server_is_asked_again() -> None:
         server.shutdown()
         thread.join()
     assert _Full.asked == 3
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    answer: object
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        told = json.dumps(type(self).answer).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def strange(answer: object) -> Generator[str]:
+    """The address of a server that answers everything with the same JSON."""
+    _Stranger.answer = answer
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"images": "x", "models": "x"},
+        {"images": [], "models": []},
+        {"images": [1], "models": [1]},
+        {"images": [{}], "models": [{}]},
+        {"images": [{"error": "x"}], "models": [{"name": 1}]},
+        {"images": [{"predictions": [{}]}], "models": [{"name": "x"}]},
+        {"images": [{"predictions": [{"label": "x", "probability": "y"}]}], "models": None},
+    ],
+)
+def test_an_answer_of_another_server_is_one_sentence(answer: object) -> None:
+    sentence = "What answers at http://127.0.0.1:.* is no Sightline server"
+    with strange(answer) as address, Client(address) as client:
+        with pytest.raises(SightlineError, match=sentence):
+            client.predict([b"x"])
+        with pytest.raises(SightlineError, match=sentence):
+            client.describe()
+
+
+def test_the_command_tells_another_server_in_one_line(photos: Path, run_cli: Cli) -> None:
+    with strange({"status": "ok"}) as address:
+        sentence = f"error: What answers at {address} is no Sightline server.\n"
+        assert run_cli("predict", "photos", photos, "--server", address) == (2, "", sentence)
 
 
 def test_the_command_prints_the_server_s_answers(

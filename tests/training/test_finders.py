@@ -13,6 +13,7 @@ from sightline.data.prepare import prepare
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
+from sightline.training import find_batch
 from sightline.training.find_batch import find_batch_size, largest_that_fits, smallest_near_best
 from sightline.training.find_rate import RateRange, find_learning_rate, steepest
 from sightline.training.task import ClassificationTask
@@ -137,6 +138,24 @@ def test_on_a_cpu_throughput_is_measured_up_to_the_training_images(photos: Path)
 def test_no_batch_is_tried_that_exceeds_the_target(photos: Path) -> None:
     found = find_batch_size(override(RECIPE, ["train.device=cpu", "optim.target_batch=8"]), photos)
     assert max(found.images_per_second) == 8
+
+
+@pytest.mark.parametrize(("limit", "tried"), [(8, [2, 4, 8]), (0, [])])
+def test_a_batch_that_a_cpu_has_no_memory_for_is_left_out(
+    limit: int, tried: list[int], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: object, batch_size: int) -> float:
+        if batch_size > limit:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+        return 0.1
+
+    monkeypatch.setattr(find_batch._Steps, "_step", step)
+    recipe = override(RECIPE, ["train.device=cpu"])
+    if tried:
+        assert list(find_batch_size(recipe, photos).images_per_second) == tried
+        return
+    with pytest.raises(SightlineError, match="Not even a batch of 2 fits"):
+        find_batch_size(recipe, photos)
 
 
 def test_batches_hold_each_image_as_often_as_the_recipe_says(photos: Path) -> None:

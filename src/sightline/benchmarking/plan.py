@@ -8,11 +8,11 @@ from pathlib import Path
 from sightline import catalog
 from sightline.conversion import converted
 from sightline.deps import require
+from sightline.devices import cores
 from sightline.engines import Folder, Settings, artefact_of, check_engine, check_threads, engines_for, find_engine
 from sightline.errors import SightlineError
 from sightline.exported_folder import open_folder
 from sightline.measuring.foreign import ENGINES, StatedInput, stated_input
-from sightline.measuring.machine import cores
 from sightline.model_folder import ModelFolder
 
 PRECISIONS = ("float32", "bf16")

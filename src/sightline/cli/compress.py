@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.ignored import check_used
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def compress(
 
     say()
     if sensitivity is not None:
-        _check_alone(context)
+        alone = ("model", "data", "sensitivity", "importance", "device")
+        check_used(context, "--sensitivity compresses nothing", alone)
         _sensitivity(model, data, sensitivity, importance, device)
         return
     _check_used(
@@ -198,18 +200,6 @@ def _check_used(method: str, chosen: bool, **changed: bool) -> None:
     ignored = next((name.replace("_", "-") for name, given in changed.items() if given), None)
     if ignored is not None and not chosen:
         raise SightlineError(f"--{ignored} belongs to {method}: add that, or leave --{ignored} out.")
-
-
-def _check_alone(context: typer.Context) -> None:
-    """Raise SightlineError for an option that --sensitivity would ignore."""
-    from sightline.errors import SightlineError
-
-    used = {"model", "data", "sensitivity", "importance", "device"}
-    for name in context.params:
-        source = context.get_parameter_source(name)
-        if name not in used and source is not None and source.name == "COMMANDLINE":
-            option = "set" if name == "settings" else name.replace("_", "-")
-            raise SightlineError(f"--sensitivity compresses nothing and would ignore --{option}. Leave it out.")
 
 
 def _sensitivity(model: Path, data: str | None, plot: Path, importance: str, device: str) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline.cli.ignored import check_used
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -20,19 +22,31 @@ _WIDE = 160
 
 
 def models(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Print this architecture's layers; timm/NAME works, too.")] = None,
     sort: Annotated[str, typer.Option(help="name, year, params, macs, top1 or size.")] = "year",
     containing: Annotated[str, typer.Option("--filter", help="List names that contain this text.")] = "",
     image_size: Annotated[int | None, typer.Option(help="Pixels; the paper's if left out.", min=1)] = None,
     num_classes: Annotated[int | None, typer.Option(help="Classes; the paper's if left out.", min=1)] = None,
     batch_size: Annotated[int, typer.Option(help="Images in a batch, for the memory of training.", min=1)] = 32,
-    optimizer: Annotated[str, typer.Option(help="sgd, adam or adamw, for the memory of training.")] = "adamw",
+    optimizer: Annotated[
+        str,
+        typer.Option(
+            help="sgd, adam, adamw, nadam, radam, rmsprop, adagrad, lamb, lion, muon or schedulefree_adamw, for the "
+            "memory of training."
+        ),
+    ] = "adamw",
     precision: Annotated[str, typer.Option(help="float32, bf16 or fp16, for the memory of training.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the architectures, or show one: its layers, their shapes and costs, and what training it takes."""
     from rich.console import Console
 
+    if name is None:
+        check_used(context, "Without NAME, `sightline models` lists all", ("sort", "containing", "as_json"))
+    else:
+        others = ("name", "image_size", "num_classes", "batch_size", "optimizer", "precision", "as_json")
+        check_used(context, "`sightline models NAME` shows one architecture", others)
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDE  # a file or another command: whole lines, which grep finds

@@ -4,8 +4,11 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.ignored import check_used
+
 
 def recipes(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="A recipe to print as YAML.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Print every setting with its meaning and unit.")] = False,
 ) -> None:
@@ -16,6 +19,7 @@ def recipes(
     from sightline.recipes import describe_recipe, find_recipe
 
     if explain:
+        check_used(context, "--explain explains every setting", ("explain",))
         for setting, default, meaning in settings():
             print(f"{setting}{f' = {default}' if default else ''}\n    {meaning}")
     elif name is not None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli.ignored import check_used
 from sightline.cli.saying import say
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ DEFAULT = "small_folder"
 
 
 def study(
+    context: typer.Context,
     data: Annotated[
         str | None, typer.Argument(help="A folder of class folders, an archive, a CSV, a set's name.")
     ] = None,
@@ -43,6 +45,7 @@ def study(
 ) -> None:
     """Vary one setting or two, hold all else: means with spread, paired differences, curves. The same call resumes."""
     if listing:
+        check_used(context, "--list lists the shipped studies", ("listing",))
         _print_shipped()
         return
     if data is None:

@@ -18,14 +18,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from sightline import catalog
 from sightline.command_line import command_line
 from sightline.compressing.images import Images, find_images
 from sightline.compressing.judging import Judge, Row
 from sightline.compressing.table import PAGE, RESULT, is_table, name_of, write_table
 from sightline.data.outside import check_outside
 from sightline.engines import Folder
-from sightline.errors import ModelError, SightlineError, unknown_name
+from sightline.errors import ModelError, SightlineError
 from sightline.evaluation import tell_of_seen_images
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
@@ -70,14 +69,6 @@ class Checked(Protocol):
     def check(self) -> None:
         """Raise SightlineError where something is missing: before an earlier step has trained for hours."""
         ...
-
-
-def find_method(name: str) -> type[Method]:
-    """The method of that name. Raises SightlineError with the nearest name when there is none."""
-    known = catalog.names(__name__)
-    if name not in known:
-        raise SightlineError(unknown_name("compression", name, known, listing="`sightline compress --help`"))
-    return cast(type[Method], catalog.entry(__name__, name))
 
 
 def compress(

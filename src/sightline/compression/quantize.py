@@ -10,8 +10,10 @@ no calibration.
 
 import logging
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -136,7 +138,7 @@ class Quantize:
             return openvino.shrink_weights(Request(source, target, [], transformer=False), self.precision)
         places = images.sample(self.num_images)
         model = folder.model()
-        request = Request(source, target, _normalised(folder, images, places), _has_attention(model))
+        request = Request(source, target, list(_Normalised(folder, images, places, kept=0)), _has_attention(model))
         log.info(f"Calibrating on {counted(len(places), 'training image')}, prepared as in evaluation.")
         if self.engine == "onnx":
             from sightline.quantization import onnx
@@ -172,7 +174,8 @@ class Quantize:
         def accuracy(logits: NDArray[Any]) -> float:
             return float(right(folder.spec, logits, truth).mean())
 
-        return Bound(left, _normalised(folder, images, places), accuracy)
+        kept = self.num_images  # by as many NNCF ranks the layers, again and again
+        return Bound(left, _Normalised(folder, images, places, kept=kept), accuracy)
 
     def _hold(self, folder: ModelFolder, exported: ExportedFolder, images: Images) -> None:
         """Raise ModelError where the validation split's accuracy fell too far."""
@@ -214,10 +217,29 @@ def _compared(folder: ModelFolder, exported: ExportedFolder, images: Images) -> 
     return replace(exported, artefact=replace(exported.artefact, parity=parity))
 
 
-def _normalised(folder: ModelFolder, images: Images, places: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    preprocess = folder.spec.preprocess
-    pixels = Pixels(images.table, preprocess, canvas=False)
-    return [preprocess.normalize_array(pixels.batch(places[[row]]).numpy()) for row in range(len(places))]
+class _Normalised:
+    """Images as a network takes them, each (1, 3, H, W), read when they are asked for: all may be gigabytes.
+
+    The last `kept` are held.
+    """
+
+    def __init__(self, folder: ModelFolder, images: Images, places: NDArray[np.int64], *, kept: int) -> None:
+        self._preprocess = folder.spec.preprocess
+        self._pixels = Pixels(images.table, self._preprocess, canvas=False)
+        self._places = places
+        self._kept = lru_cache(maxsize=kept)(self._read)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        return self._kept(row)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return map(self._kept, range(len(self)))
+
+    def _read(self, row: int) -> NDArray[np.float32]:
+        return self._preprocess.normalize_array(self._pixels.batch(self._places[[row]]).numpy())
 
 
 def _has_attention(model: Classifier) -> bool:

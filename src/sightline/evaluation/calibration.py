@@ -91,20 +91,13 @@ def reliability(
     return tuple(bins)
 
 
-def expected_calibration_error(
-    confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, num_bins: int = 15
-) -> float:
-    """How far confidence and accuracy are apart on average, 0 to 1, over equal steps of confidence.
+def calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
+    """The expected calibration error: how far confidence and accuracy are apart on average, 0 to 1.
 
-    confidence and correct are (N,). With few images it is above 0 even for perfect probabilities.
+    With few images it is above 0 even for perfect probabilities.
     Source: Naeini et al. (2015), Obtaining Well Calibrated Probabilities Using Bayesian Binning; Guo et al.
     (2017), equation 3, who use 15 bins.
     """
-    return calibration_error(reliability(confidence, correct, num_bins=num_bins))
-
-
-def calibration_error(bins: tuple[ReliabilityBin, ...]) -> float:
-    """The expected calibration error of bins that are already made."""
     total = sum(part.count for part in bins)
     gaps = (
         part.count * abs(part.accuracy.value - part.confidence)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.conversion import farthest, noise, within
+from sightline.devices import cores
 from sightline.engines import Folder, Settings, check_engine, engines_for, find_engine
 from sightline.errors import SightlineError
 from sightline.exported_folder import ExportedFolder
@@ -26,7 +27,7 @@ from sightline.files import cache_folder, write_json
 from sightline.formats import BF16, FLOAT32
 from sightline.measuring import in_turns
 from sightline.measuring.job import Job
-from sightline.measuring.machine import cores, processor, versions
+from sightline.measuring.machine import processor, versions
 from sightline.measuring.process import Worker
 from sightline.progress import track
 
@@ -116,9 +117,9 @@ def _try_all(folder: Folder, settings: Settings, batch_size: int, names: list[st
             for name in names  # all at once: opening takes far longer than measuring
         }
         opened = _opened(workers, left_out)
-        answers = _answers(opened, folder, Path(place))
-        for name in _strangers(answers, names[0], settings.precision, left_out):
-            del opened[name]
+        answers = _answers(opened, folder, Path(place), left_out)
+        strange = _strangers(answers, names[0], settings.precision, left_out)
+        opened = {name: worker for name, worker in opened.items() if name in answers and name not in strange}
         found = in_turns(opened, rounds=_ROUNDS, seconds=_TURN_SECONDS, hopeless=_HOPELESS, limit=_LIMIT_SECONDS)
         turns = track(found, total=len(opened) * (_ROUNDS + 1), label="Trying engines", unit="turns")
         measured = list(turns)[-1]
@@ -148,12 +149,22 @@ def _opened(workers: Mapping[str, Worker], left_out: dict[str, str]) -> dict[str
     return opened
 
 
-def _answers(workers: Mapping[str, Worker], folder: Folder, place: Path) -> dict[str, NDArray[np.float32]]:
+def _answers(
+    workers: Mapping[str, Worker], folder: Folder, place: Path, left_out: dict[str, str]
+) -> dict[str, NDArray[np.float32]]:
+    """Logits of noise; engines that fail are added to `left_out`. Raises SightlineError without the first's."""
     pixels = place / "pixels.npy"
     np.save(pixels, noise(folder.spec, _NUM_IMAGES))
+    answers: dict[str, NDArray[np.float32]] = {}
     for name, worker in workers.items():
-        worker.answer(pixels, place / f"{name}.npy")
-    return {name: np.load(place / f"{name}.npy") for name in workers}
+        try:
+            worker.answer(pixels, place / f"{name}.npy")
+            answers[name] = np.load(place / f"{name}.npy")
+        except SightlineError as error:
+            if not answers:
+                raise
+            left_out[name] = str(error).rstrip(".")
+    return answers
 
 
 def _strangers(

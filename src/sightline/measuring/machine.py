@@ -1,19 +1,14 @@
 """Which machine figures were measured on."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sightline.devices import cores
+
 PACKAGES = ("sightline", "torch", "onnxruntime", "openvino")
 """Whose versions change what is fast."""
-
-
-def cores() -> int:
-    """Logical cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ class Bound:
 
     max_drop: float
     """Share of the images, 0 to 1."""
-    images: list[NDArray[np.float32]]
-    """Validation images, normalised, each (1, 3, H, W)."""
+    images: Iterable[NDArray[np.float32]]
+    """Validation images, normalised, each (1, 3, H, W); gone through several times."""
     accuracy: Callable[[NDArray[Any]], float]
     """Of logits (N, K) for these images, in their order."""
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sightline.deps import require
 from sightline.formats.openvino import FILE
@@ -64,10 +65,10 @@ def shrink_weights(request: Request, precision: str) -> dict[str, Any]:
     return {"quantiser": "NNCF, int8 weights"}
 
 
-def _judged(bound: Bound, compiled: Any, images: Iterable[Any]) -> tuple[float, None]:
-    """The accuracy of a compiled model, as NNCF asks for it; figures of single images it can do without."""
-    logits = np.concatenate([np.array(compiled([image])[compiled.outputs[0]]) for image in images])
-    return bound.accuracy(logits), None
+def _judged(bound: Bound, compiled: Any, images: Iterable[Any]) -> tuple[float, list[list[NDArray[Any]]]]:
+    """The accuracy of a compiled model, and of each image the logits, by which NNCF ranks the layers."""
+    logits = [np.array(compiled([image])[compiled.outputs[0]]) for image in images]
+    return bound.accuracy(np.concatenate(logits)), [[row] for row in logits]
 
 
 def _float_layers(model: Any) -> list[str]:

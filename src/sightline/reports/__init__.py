@@ -100,10 +100,12 @@ def _pictured(folder: "Folder", evaluation: "Evaluation | MultiLabelEvaluation")
 
 
 def _image(source: "Source", path: str | None) -> "Image | None":
+    """As small as the page shows it: two dozen whole photographs would be gigabytes."""
     from sightline.decode import decode
+    from sightline.reports.thumbnails import shrunk
 
     try:
-        return None if path is None else decode(source.read(path))
+        return None if path is None else shrunk(decode(source.read(path)))
     except UnreadableImageError:
         return None
 

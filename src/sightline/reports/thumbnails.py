@@ -9,10 +9,20 @@ PIXELATED = 64
 """Images up to this side are kept pixel for pixel, as PNG: JPEG would blur what there is."""
 
 
-def data_uri(image: Image.Image, *, side: int = 192) -> str:
-    """The image as a data: address for <img src>, shrunk to fit a square of `side` pixels; never enlarged."""
+SIDE = 192
+"""Pixels of the square that a picture is shrunk to fit."""
+
+
+def shrunk(image: Image.Image) -> Image.Image:
+    """A copy in RGB that fits the square; never enlarged."""
     thumbnail = image.convert("RGB")
-    thumbnail.thumbnail((side, side), Image.Resampling.LANCZOS)
+    thumbnail.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return thumbnail
+
+
+def data_uri(image: Image.Image) -> str:
+    """The image as a data: address for <img src>, shrunk."""
+    thumbnail = shrunk(image)
     buffer = BytesIO()
     if max(thumbnail.size) <= PIXELATED:
         thumbnail.save(buffer, "PNG", optimize=True)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sightline.devices import cores
 from sightline.errors import SightlineError, unknown_name
 from sightline.model_folder import read_description
 from sightline.prediction import Predictor
@@ -207,11 +208,6 @@ def named_paths(models: tuple[str, ...]) -> dict[str, Path]:
             raise SightlineError(f"A model can't be called {name!r}. Name it, as in photos={location or text}.")
         paths[name] = path
     return paths
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stamp(path: Path) -> Stamp:

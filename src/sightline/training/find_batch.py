@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sightline.augmentations import Batch
 from sightline.checkpointing import checkpoint_activations
+from sightline.data.loader import MemoryRanOutError, explained_failures
 from sightline.data.prepare import prepare
 from sightline.data.table import ImageTable
 from sightline.devices import autocast, pick_device
@@ -144,8 +145,9 @@ class _Steps:
     def fits(self, batch_size: int) -> bool:
         """Whether two steps go through; the faster one's images a second are kept."""
         try:
-            seconds = min(self._step(batch_size) for _ in range(3))
-        except torch.OutOfMemoryError:
+            with explained_failures():
+                seconds = min(self._step(batch_size) for _ in range(3))
+        except MemoryRanOutError:
             return False
         finally:
             self._optimizer.zero_grad()

@@ -69,7 +69,7 @@ class Freezing:
             parameter.requires_grad = part >= self.first_trained(self.epochs - 1)
 
     def plan(self) -> list[str]:
-        """A sentence on each change: from which epoch on what is trained. None where nothing is ever frozen."""
+        """A sentence on each change: from which epoch on what is trained. Empty where nothing is ever frozen."""
         if not self.config.freezes:
             return []
         step = self.config.unfreeze_every or 1

@@ -6,7 +6,6 @@ alone, and the process's peak of memory is the run's.
 
 import logging
 import multiprocessing
-import os
 import signal
 import threading
 from collections import deque
@@ -16,6 +15,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from sightline.devices import cores
 from sightline.files import write_json
 from sightline.tuning.jobs import STOPPED, Job, train_one
 
@@ -44,7 +44,7 @@ class Pool:
         self._context.set_forkserver_preload(["sightline.training.job"])
         self._data = str(data)
         self._side_by_side = side_by_side
-        self._threads = threads or max(1, len(os.sched_getaffinity(0)) // side_by_side)
+        self._threads = threads or max(1, cores() // side_by_side)
         self._running: dict[Job, Any] = {}
         self._lifelines: dict[Job, Any] = {}
         self._stopping: set[Job] = set()
