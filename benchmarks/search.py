@@ -38,14 +38,16 @@ from sightline.tuning.space import space_of
 
 RESULTS = Path(__file__).parent / "results" / "search.json"
 SPACE = (
-    "optim.name=sgd,adamw,muon,lion optim.lr=log:1e-4..1 batch_size=32,64,128,256 optim.weight_decay=log:1e-6..1e-1 "
-    "loss.label_smoothing=0..0.2 optim.warmup_epochs=0..1"
+    "optim.name=sgd,adamw,muon,lion optim.lr=log:1e-5..10 batch_size=16,32,64,128,256,512 "
+    "optim.weight_decay=log:1e-6..1 loss.label_smoothing=0..0.3 optim.warmup_epochs=0..2 augment.crop.padding=0..8"
 )
+"""What somebody asks who knows nothing of the settings beforehand."""
 SAMPLERS: tuple[Sampler, ...] = ("gp", "random")
 
 
 def recipe_of(images: int, seed: int) -> Recipe:
     settings = ("model.name=resnet20", "epochs=3", f"data.max_train_images={images}", "data.num_workers=0")
+    settings += ("data.val_fraction=0.05", "train.precision=float32")  # the same on every machine
     settings += ("optim.momentum=null",)  # which is SGD's 0.9, and leaves every other optimiser its own
     return override(find_recipe("resnet18_cifar10"), [*settings, f"seed={seed}"])
 

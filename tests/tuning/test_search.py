@@ -159,6 +159,16 @@ def test_settings_that_contradict_each_other_fail_their_trial_alone(
         assert [trial.state for trial in again.result().trials] == [trial.state for trial in found]
 
 
+def test_numbers_to_choose_from_reach_a_trial_as_they_were_typed(tmp_path: Path) -> None:
+    recipe = override(RECIPE, ["batch_size=8"])
+    searched = Search(recipe=recipe, space=space_of(["batch_size=16,4,8"], recipe), trials=9, sampler="random")
+    with opened(searched, tmp_path / "t") as trials_of:
+        jobs = list(iter(lambda: trials_of.next(may_begin=True), None))
+        assert [trial.settings for trial in trials_of.result().trials] == [job.arm.settings for job in jobs]
+    assert jobs[0].recipe == recipe
+    assert {job.recipe.batch_size for job in jobs} == {4, 8, 16}
+
+
 def test_runs_of_another_search_are_not_taken_for_this_one_s(photos: Path, tmp_path: Path) -> None:
     tune(search(1), photos, out=tmp_path / "t", confirm=0)
     (tmp_path / "t" / "trials.db").unlink()

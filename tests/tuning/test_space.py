@@ -89,6 +89,20 @@ def test_a_search_begins_with_the_recipe_s_own_values_as_far_as_the_space_has_th
     assert names.own(override(recipe, ["model.name=resnet32"])) is None
 
 
+def test_numbers_to_choose_from_are_in_order_and_words_are_not() -> None:
+    [sizes, decays, names, mixed] = space_of(
+        ["batch_size=64,16,32 optim.weight_decay=1e-2,1e-4,0 model.name=resnet20,resnet32 model.dropout=null,0.2"],
+        RECIPE,
+    )
+    assert sizes.in_order == ("16", "32", "64")
+    assert [sizes.value_of(place) for place in (0, 1.0, 2)] == ["16", "32", "64"]
+    assert decays.in_order == ("0", "1e-4", "1e-2")
+    assert decays.own(RECIPE) == 1
+    assert not names.ordered
+    assert mixed.own(override(RECIPE, ["model.dropout=null"])) == "null"
+    assert not mixed.ordered
+
+
 @pytest.mark.parametrize(
     ("text", "whole"),
     [

@@ -52,7 +52,7 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
     check_space(search.space, search.recipe)
     known_by = {
         "recipe": to_yaml(search.recipe),
-        "space": [dimension.text for dimension in search.space],
+        "space": [dimension.text + " in order" * dimension.ordered for dimension in search.space],
         "images": prepare(data, search.recipe.data, search.recipe.seed).fingerprint,
         "second aim": search.against,
         "engine": search.engine if search.against == "latency" else None,

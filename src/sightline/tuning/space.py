@@ -36,6 +36,16 @@ class Dimension:
         return f"{self.setting}={'log:' if self.log else ''}{self.low:g}..{self.high:g}"
 
     @property
+    def ordered(self) -> bool:
+        """Whether the choices are numbers: a search then learns from a choice about its neighbours, too."""
+        return bool(self.choices) and all(_is_number(choice) for choice in self.choices)
+
+    @property
+    def in_order(self) -> tuple[str, ...]:
+        """The choices, numbers by their size."""
+        return tuple(sorted(self.choices, key=float)) if self.ordered else self.choices
+
+    @property
     def ends(self) -> tuple[str, ...]:
         """Settings at the ends of the range, or each choice: if these are valid, so is what lies between.
 
@@ -45,17 +55,21 @@ class Dimension:
         return tuple(f"{self.setting}={value}" for value in values)
 
     def own(self, recipe: Recipe) -> float | str | None:
-        """The recipe's value where this dimension has it: a search begins with what it is to beat."""
+        """The recipe's value where this dimension has it, as a trial holds it: a search begins with what is to beat."""
         value = _present(self.setting, recipe)
         if self.choices:
-            return next((each for each in self.choices if override(recipe, [f"{self.setting}={each}"]) == recipe), None)
+            same = (each for each in self.in_order if override(recipe, [f"{self.setting}={each}"]) == recipe)
+            found = next(same, None)
+            return self.in_order.index(found) if self.ordered and found is not None else found
         is_within = isinstance(value, int | float) and self.low <= value <= self.high
         return value if is_within else None
 
     def value_of(self, value: float | str) -> str:
-        """A value of this dimension as --set takes it."""
+        """What a trial holds, as --set takes it: a choice, the place of a number among the choices, or a number."""
         if isinstance(value, str):
             return value
+        if self.choices:
+            return self.in_order[round(value)]
         return str(round(value)) if self.whole else f"{value:.6g}"
 
 
@@ -131,13 +145,16 @@ def _of_choices(setting: str, values: str) -> Dimension:
 
 
 def _number(text: str, word: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    if not _is_number(text):
         raise RecipeError(f"--search {word}: {text!r} is no number.")
-    return value
+    return float(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _is_whole(setting: str, recipe: Recipe) -> bool:

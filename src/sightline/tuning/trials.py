@@ -261,7 +261,9 @@ class Trials:
 
 
 def _suggest(trial: Any, dimension: Dimension) -> None:
-    if dimension.choices:
+    if dimension.ordered:
+        trial.suggest_int(dimension.setting, 0, len(dimension.choices) - 1)
+    elif dimension.choices:
         trial.suggest_categorical(dimension.setting, list(dimension.choices))
     elif dimension.whole:
         trial.suggest_int(dimension.setting, round(dimension.low), round(dimension.high), log=dimension.log)
