@@ -6,8 +6,9 @@ Server and client are pinned to a core each. All servers are up, stopped by SIGS
 they take turns of `--seconds` with the reference, which decodes and runs the same model on the server's core without
 HTTP, with batches of 1, 4 and 8. Shares and ratios are of neighbouring turns; the reference's batch and LitServe's form
 are those with the best median, for the best of several in each turn would be their luck's. Peers are
-benchmarks/serving_peers.py, around the same ONNX file; `sightline-bf16` answers in OpenVINO's bfloat16, another
-precision. Random weights: what a network computes doesn't change how long it takes.
+benchmarks/serving_peers.py, around the same ONNX file; `sightline-auto` runs that file by whichever engine is fastest
+here, in float32; `sightline-bf16` answers in OpenVINO's bfloat16, another precision. Random weights: what a network
+computes doesn't change how long it takes.
 """
 
 import argparse
@@ -130,7 +131,11 @@ class Server:
     def __init__(self, name: str, work: Path, options: argparse.Namespace) -> None:
         self.name, self.port = name, free_port()
         if name.startswith("sightline"):
-            served = ["onnx"] if name == "sightline" else ["model", "--engine", "openvino", "--precision", "bf16"]
+            served = {
+                "sightline": ["onnx"],
+                "sightline-auto": ["onnx", "--engine", "auto"],
+                "sightline-bf16": ["model", "--engine", "openvino", "--precision", "bf16"],
+            }[name]
             program = [sys.executable, "-m", "sightline", "serve", str(work / served[0]), *served[1:]]
             program += ["--threads", "1", "--no-log", "--port", str(self.port)]
         else:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sightline.errors import UnreadableImageError
-from sightline.serving.batching import LARGE_BYTES, Batcher
+from sightline.serving.batching import LARGE_BYTES, LARGE_BYTES_IN_LOOP, SHORT_SECONDS, Batcher
 from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
 from sightline.serving.metrics import Metrics
@@ -384,3 +384,123 @@ def test_a_batcher_that_is_kept_does_not_close() -> None:
         await closing
 
     with_batcher(Recorder(), scenario)
+
+
+def with_loop_batcher(
+    recorder: Recorder, scenario: Callable[[Batcher], Coroutine[Any, Any, None]], **batching: Any
+) -> None:
+    """A model whose runs are so short that the event loop makes them itself."""
+
+    async def main() -> None:
+        model = Model("m", recorder.decode, recorder.probabilities, run_seconds=SHORT_SECONDS)
+        batcher = Batcher(model, batching=Batching(**batching), limits=Limits(), metrics=Metrics(), cores=1)
+        await scenario(batcher)
+        async with asyncio.timeout(SOON):
+            await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_on_a_single_core_the_event_loop_runs_a_quick_model_and_decodes_what_is_small() -> None:
+    recorder = Recorder()
+    where: dict[int, int] = {}
+    read, run = recorder.decode, recorder.probabilities
+
+    def decode(source: Source) -> NDArray[np.uint8]:
+        where[len(source)] = threading.get_ident()
+        return read(source)
+
+    def probabilities(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        where[0] = threading.get_ident()
+        return run(pixels)
+
+    recorder.decode, recorder.probabilities = decode, probabilities  # type: ignore[method-assign]
+
+    async def scenario(batcher: Batcher) -> None:
+        large = b"\2" * (LARGE_BYTES_IN_LOOP + 1)
+        answers = await batcher.submit([b"\1", large, b"\0", b"\3"], deadline=deadline()).future
+        assert [answer.tolist() for answer in (answers[0], answers[1], answers[3])] == [[1], [2], [3]]  # type: ignore[union-attr]
+        assert answers[2] == Problem("unreadable_image", "it is zero")
+
+    with_loop_batcher(recorder, scenario)
+    assert where[0] == where[1] == threading.get_ident() != where[LARGE_BYTES_IN_LOOP + 1]
+
+
+def test_what_has_arrived_by_then_is_run_together() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        tickets = [batcher.submit([bytes([number])], deadline=deadline()) for number in range(1, 7)]
+        rows = await asyncio.gather(*(ticket.future for ticket in tickets))
+        assert [row[0].tolist() for row in rows] == [[float(number)] for number in range(1, 7)]  # type: ignore[union-attr]
+
+    with_loop_batcher(recorder, scenario, max_batch=4)
+    assert recorder.runs == [[1, 2, 3, 4], [5, 6]]
+
+
+def test_what_arrives_turn_by_turn_is_waited_for_until_a_turn_brings_nothing() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        tickets: list[Any] = []
+        for number in range(1, 4):
+            tickets.append(batcher.submit([bytes([number])], deadline=deadline()))
+            await asyncio.sleep(0)
+        await asyncio.gather(*(ticket.future for ticket in tickets))
+
+    with_loop_batcher(recorder, scenario)
+    assert recorder.runs == [[1, 2, 3]]
+
+
+def test_answers_are_sent_before_the_event_loop_runs_again() -> None:
+    recorder = Recorder()
+    happened: list[str] = []
+    run = recorder.probabilities
+
+    def probabilities(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        happened.append("run")
+        return run(pixels)
+
+    recorder.probabilities = probabilities  # type: ignore[method-assign]
+
+    async def scenario(batcher: Batcher) -> None:
+        async def ask(number: int) -> None:
+            await batcher.submit([bytes([number])], deadline=deadline()).future
+            happened.append("answered")
+            asyncio.get_running_loop().call_soon(happened.append, "sent")
+
+        await asyncio.gather(*(ask(number) for number in range(1, 4)))
+
+    with_loop_batcher(recorder, scenario, max_batch=1)
+    assert happened[:5] == ["run", "answered", "sent", "run", "answered"]
+
+
+def test_a_heat_map_and_late_or_dropped_work_go_through_the_event_loop_too() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        heat = batcher.submit_background(np.full((5, 3, 1, 1), 9, np.uint8), deadline=deadline())
+        late = batcher.submit([b"\2"], deadline=deadline(-1))
+        batcher.drop(batcher.submit([b"\3"], deadline=deadline()))
+        kept = batcher.submit([b"\4"], deadline=deadline())
+        [answer] = await late.future
+        assert isinstance(answer, Problem)
+        assert answer.code == "deadline_exceeded"
+        await asyncio.gather(heat.future, kept.future)
+        assert batcher.waiting == 0
+
+    with_loop_batcher(recorder, scenario, max_batch=2)
+    assert recorder.runs == [[4], [9, 9], [9, 9], [9]]
+
+
+def test_a_slow_model_has_a_thread_of_its_own_on_a_single_core_too() -> None:
+    recorder = Recorder()
+
+    async def scenario(batcher: Batcher) -> None:
+        recorder.may_run.clear()
+        ticket = batcher.submit([b"\1"], deadline=deadline())
+        await until(recorder.running.is_set)  # the event loop is free meanwhile
+        recorder.may_run.set()
+        await ticket.future
+
+    with_batcher(recorder, scenario, decode_threads=0)

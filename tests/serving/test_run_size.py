@@ -20,7 +20,9 @@ class Machine:
         self.now += self.seconds(len(pixels))
 
     def best(self, most: int, seconds: float = 1.0) -> int:
-        return fastest_run(self.run, 4, most, seconds=seconds, clock=lambda: self.now)
+        size, took = fastest_run(self.run, 4, most, seconds=seconds, clock=lambda: self.now)
+        assert took == pytest.approx(self.seconds(size))
+        return size
 
 
 @pytest.mark.parametrize(

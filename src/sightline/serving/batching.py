@@ -1,7 +1,8 @@
 """Dynamic batching: threads decode images, one thread runs the model on whatever is decoded by then.
 
-On a single core, where threads could only take slices from each other, that one thread decodes what it runs; images in
-large files are still decoded beside it, so that nobody waits for the whole of one.
+On a single core, where threads could only take slices from each other, that one thread decodes what it runs; and where
+a run is short, there is no such thread: the event loop runs the model itself, between looking for what has arrived.
+Images in large files are still decoded beside it, so that nobody waits for the whole of one.
 
 A run starts when it is full, when nothing else is on its way, or when its first image has waited `max_wait_seconds`:
 a lone request on an idle server never waits. Each image fails alone, in decoding; work whose client has gone or whose
@@ -35,6 +36,12 @@ BACKGROUND_BATCH = 8
 LARGE_BYTES = 1_000_000
 """Of a file that is never decoded in the model's own thread."""
 
+SHORT_SECONDS = 0.05
+"""Of a run that the event loop may wait for: a refusal, or a look at the server's health, is answered as much later."""
+
+LARGE_BYTES_IN_LOOP = 250_000
+"""Of a file that the event loop does not decode itself."""
+
 _DROPPED = Problem("deadline_exceeded", "The request was not answered in time.")
 _log = logging.getLogger("sightline.serving")
 
@@ -43,6 +50,7 @@ class Batcher:
     """Runs one model on what many requests send."""
 
     def __init__(self, model: Model, *, batching: Batching, limits: Limits, metrics: Metrics, cores: int) -> None:
+        """The model runs in the event loop where there is one core and `model.run_seconds` are short."""
         self._model = model
         self._batching = batching
         self._limits = limits
@@ -64,7 +72,12 @@ class Batcher:
         self._background: deque[Work] = deque()
         self._closed = False
 
-        self._alone = cores == 1 and not batching.decode_threads
+        alone = cores == 1 and not batching.decode_threads
+        self._in_loop = alone and model.run_seconds <= SHORT_SECONDS
+        self._is_scheduled = False  # the event loop's next run; the event loop's alone, and so is what follows
+        self._num_seen = 0  # images that were ready at the last look; -1 where answers have yet to be sent
+        self._background_batch = min(BACKGROUND_BATCH, batching.max_batch) if self._in_loop else BACKGROUND_BATCH
+        self._decoded_with_run = (LARGE_BYTES_IN_LOOP if self._in_loop else LARGE_BYTES) if alone else 0  # bytes
 
         name = model.name
         self._queue_gauge = metrics.queue.labels(name)
@@ -72,7 +85,7 @@ class Batcher:
         self._model_seconds = metrics.model_seconds.labels(name)
         self._decode_seconds = metrics.decode_seconds.labels(name)
         decoders = batching.decode_threads or min(8, cores + 1)
-        targets = [self._decode_forever] * decoders + [self._run_forever]
+        targets = [self._decode_forever] * decoders + [self._run_forever] * (not self._in_loop)
         self._threads = [threading.Thread(target=target, name=f"sightline-{name}", daemon=True) for target in targets]
         for thread in self._threads:
             thread.start()
@@ -93,9 +106,9 @@ class Batcher:
         now = time.monotonic()
         with self._has_arrived:
             for place, source in enumerate(sources):
-                if self._alone and _num_bytes(source) <= LARGE_BYTES:
+                if _num_bytes(source) <= self._decoded_with_run:
                     self._ready.append(Work(ticket, place, source, ready_at=now))
-                    self._has_ready.notify()
+                    self._wake()
                 else:
                     self._arrived.append(Work(ticket, place, source))
                     self._has_arrived.notify()
@@ -107,7 +120,7 @@ class Batcher:
         self._add(len(pixels), background=True)
         with self._has_ready:
             self._background.extend(Work(ticket, place, None, row) for place, row in enumerate(pixels))
-            self._has_ready.notify()
+            self._wake()
         return ticket
 
     @contextmanager
@@ -132,7 +145,7 @@ class Batcher:
                 line.clear()
                 line.extend(kept)
             self._has_arrived.notify_all()  # there may be room for what waits to be decoded
-            self._has_ready.notify()
+            self._wake()
         self._add(-forgotten, background=ticket.background)
 
     async def close(self) -> None:
@@ -151,7 +164,7 @@ class Batcher:
 
         Of heat maps they wait for one run at most.
         """
-        before = self._waiting - self._in_background + min(self._in_background, BACKGROUND_BATCH)
+        before = self._waiting - self._in_background + min(self._in_background, self._background_batch)
         ahead = before * self._pace
         limits = self._limits
         if before + count > limits.max_queue or ahead > limits.max_queue_seconds:
@@ -189,7 +202,10 @@ class Batcher:
                 if problem is None:
                     work.ready_at = time.monotonic()
                     self._ready.append(work)
-                self._has_ready.notify()
+                if self._in_loop:
+                    self._loop.call_soon_threadsafe(self._wake)
+                else:
+                    self._has_ready.notify()
             if problem is not None:
                 self._finish([(work, problem)])
 
@@ -211,6 +227,33 @@ class Batcher:
         self._decode_seconds.observe(time.perf_counter() - start)
         return None
 
+    def _wake(self) -> None:
+        """There is, or may be, something to run. Called in the event loop."""
+        if not self._in_loop:
+            self._has_ready.notify()
+        elif not self._is_scheduled:
+            self._is_scheduled = True
+            self._loop.call_soon(self._run_here)
+
+    def _run_here(self) -> None:
+        """One run in the event loop: when it is full, or a look at what has arrived brought nothing new.
+
+        Between two runs the answers of the first are sent.
+        """
+        self._is_scheduled = False
+        with self._has_ready:
+            seen, self._num_seen = self._num_seen, len(self._ready) if self._num_seen >= 0 else 0
+            if not self._ready and not self._background:
+                return
+            if seen < 0 or seen < len(self._ready) < self._batching.max_batch:
+                self._wake()
+                return
+            batch = self._take()
+        for finished in self._answers(batch):
+            self._deliver(finished)
+        self._num_seen = -1
+        self._wake()
+
     def _run_forever(self) -> None:
         while True:
             with self._has_ready:
@@ -218,21 +261,23 @@ class Batcher:
                     self._has_ready.wait(seconds)
                 if self._closed:
                     return
-                held_up = bool(self._arrived) and len(self._ready) >= 2 * self._batching.max_batch
                 batch = self._take()
-                if held_up:
-                    self._has_arrived.notify_all()
-            over, live = list[tuple[Work, Answer]](), list[Work]()
-            for work in batch:  # asked once: a deadline that passes between two looks would leave the work in neither
-                problem = self._decode(work) if work.pixels is None else _DROPPED if work.over() else None
-                if problem is None:
-                    live.append(work)
-                else:
-                    over.append((work, problem))
-            if over:
-                self._finish(over)
-            if live:
-                self._finish(self._run(live))
+            for finished in self._answers(batch):
+                self._finish(finished)
+
+    def _answers(self, batch: Sequence[Work]) -> Generator[list[tuple[Work, Answer]]]:
+        """What can be said at once, then what the model says."""
+        over, live = list[tuple[Work, Answer]](), list[Work]()
+        for work in batch:  # asked once: a deadline that passes between two looks would leave the work in neither
+            problem = self._decode(work) if work.pixels is None else _DROPPED if work.over() else None
+            if problem is None:
+                live.append(work)
+            else:
+                over.append((work, problem))
+        if over:
+            yield over
+        if live:
+            yield self._run(live)
 
     def _time_to_wait(self) -> float | None:
         """Seconds until a run should start at the latest; 0 is now, None when there is nothing to run."""
@@ -244,8 +289,14 @@ class Batcher:
         return max(0.0, self._batching.max_wait_seconds - waited)
 
     def _take(self) -> list[Work]:
-        line, size = (self._ready, self._batching.max_batch) if self._ready else (self._background, BACKGROUND_BATCH)
-        return [line.popleft() for _ in range(min(size, len(line)))]
+        held_up = bool(self._arrived) and len(self._ready) >= 2 * self._batching.max_batch
+        line, size = (
+            (self._ready, self._batching.max_batch) if self._ready else (self._background, self._background_batch)
+        )
+        taken = [line.popleft() for _ in range(min(size, len(line)))]
+        if held_up:
+            self._has_arrived.notify_all()
+        return taken
 
     def _run(self, batch: list[Work]) -> list[tuple[Work, Answer]]:
         start = time.perf_counter()

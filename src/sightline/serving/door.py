@@ -11,7 +11,7 @@ import time
 from functools import lru_cache
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -67,7 +67,7 @@ class Door:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 note["status"] = message["status"]
-                self._add_headers(MutableHeaders(raw=message["headers"]), note["id"])
+                self._add_headers(message["headers"], note["id"])
             await send(message)
 
         async def answer_in_part(message: Message) -> None:
@@ -115,14 +115,13 @@ class Door:
             problem = Problem("unauthorized", "Send the server's token as `Authorization: Bearer TOKEN`.")
             raise RequestError(problem, {"www-authenticate": "Bearer", "connection": "close"})
 
-    def _add_headers(self, headers: MutableHeaders, request_id: str) -> None:
-        headers["x-request-id"] = request_id
-        headers["x-content-type-options"] = "nosniff"
-        if headers.get("content-type", "").startswith("text/html"):
-            headers["content-security-policy"] = POLICY
-            headers["referrer-policy"] = "no-referrer"
-        if self.draining:
-            headers["connection"] = "close"
+    def _add_headers(self, headers: list[tuple[bytes, bytes]], request_id: str) -> None:
+        """As ASGI has them; no answer of ours has one of these already, but a refusal that ends the connection."""
+        headers += [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if any(name == b"content-type" and value.startswith(b"text/html") for name, value in headers):
+            headers += [(b"content-security-policy", POLICY.encode()), (b"referrer-policy", b"no-referrer")]
+        if self.draining and (b"connection", b"close") not in headers:
+            headers.append((b"connection", b"close"))
 
     def _record(self, scope: Scope, note: dict[str, Any], seconds: float) -> None:
         route = scope.get("route")

@@ -17,6 +17,7 @@ from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.payloads import read_payload
 from sightline.serving.problems import Problem, RequestError, refuse
+from sightline.serving.protocol import CONNECTION
 from sightline.serving.served import Loaded, Served
 from sightline.serving.work import Answer, Ticket
 
@@ -113,8 +114,7 @@ async def answered(request: Request, batcher: Batcher, ticket: Ticket) -> list[A
     Raises RequestError when its deadline is over, ClientGoneError when the connection ends; its work is dropped then.
     """
     future = ticket.future
-    gone = asyncio.ensure_future(_disconnected(request))
-    gone.add_done_callback(lambda _: future.cancel())
+    client = _Client(request, future)
     timer = asyncio.get_running_loop().call_later(ticket.deadline - time.monotonic(), future.cancel)
     try:
         return await future
@@ -123,16 +123,43 @@ async def answered(request: Request, batcher: Batcher, ticket: Ticket) -> list[A
         task = asyncio.current_task()
         if task is not None and task.cancelling():  # the server itself gives up
             raise
-        if gone.done():
+        if client.has_left:
             raise ClientGoneError from None
         sentence = "The request was not answered in time; its work was dropped."
         raise RequestError(Problem("deadline_exceeded", sentence)) from None
     finally:
         timer.cancel()
-        gone.cancel()
+        client.forget()
+
+
+class _Client:
+    """Who waits for a future, which is cancelled when the connection ends."""
+
+    def __init__(self, request: Request, future: "asyncio.Future[list[Answer]]") -> None:
+        self.has_left = False
+        self._future = future
+        self._connection = request.scope.get(CONNECTION)
+        self._task: asyncio.Task[None] | None = None
+        if self._connection is not None:
+            self._connection.when_lost(self._leave)
+        else:  # another ASGI server, which only tells who asks
+            self._task = asyncio.ensure_future(_disconnected(request))
+            self._task.add_done_callback(lambda _: self._leave())
+
+    def forget(self) -> None:
+        """The answer is there."""
+        if self._task is None:
+            assert self._connection is not None
+            self._connection.when_lost(None)
+            return
+        self._task.cancel()
         with suppress(asyncio.CancelledError):
-            if gone.done():
-                gone.exception()
+            if self._task.done():
+                self._task.exception()
+
+    def _leave(self) -> None:
+        self.has_left = True
+        self._future.cancel()
 
 
 async def _disconnected(request: Request) -> None:

@@ -58,7 +58,8 @@ class Payload:
 
 async def read_payload(request: Request, body: bytes, limits: Limits, *, known: frozenset[str]) -> Payload:
     """Take a request apart; `known` names the options that it may have. Raises RequestError."""
-    options = _with(Options(), request.query_params.multi_items(), known)
+    asked = request.query_params.multi_items() if request.scope["query_string"] else ()
+    options = _with(Options(), asked, known)
     kind = request.headers.get("content-type", "")
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":

@@ -1,10 +1,48 @@
 """HTTP/1.1 with a bounded head: uvicorn bounds neither its size nor the time it takes to arrive."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+
+CONNECTION = "sightline.connection"
+"""In a request's scope: this protocol, which tells of the connection's end without a task that waits for it."""
+
+
+class _Joining:
+    """A connection's transport that sends a response's head together with its body: one packet, one call of the system.
+
+    uvicorn writes the two apart, and each packet costs what a small answer does.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head = b""
+
+    def write(self, content: bytes) -> None:
+        """Send it, or, of a final head, wait for what is written next in this turn of the loop."""
+        if not self._head and content.startswith(b"HTTP/1.1 ") and not content.startswith(b"HTTP/1.1 1"):
+            self._head = content
+            self._loop.call_soon(self._send_head)
+            return
+        head, self._head = self._head, b""
+        self._transport.write(head + content if head else content)
+
+    def close(self) -> None:
+        """After what was written."""
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Bounded(HttpToolsProtocol):
@@ -15,16 +53,28 @@ class Bounded(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _in_hand = 0
+    _is_lost = False
+    _on_lost: Callable[[], None] | None = None
+
+    def when_lost(self, callback: Callable[[], None] | None) -> None:
+        """Call that when the connection ends, at once where it has, instead of what was to be called before."""
+        self._on_lost = callback
+        if self._is_lost and callback is not None:
+            callback()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock starts."""
         super().connection_made(transport)
+        self.transport = cast(asyncio.Transport, _Joining(transport, self.loop))
         self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The clock stops."""
+        """The clock stops, and who waits for an answer is told."""
         self._stop_clock()
         super().connection_lost(exc)
+        self._is_lost = True
+        if self._on_lost is not None:
+            self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         """What came before a head is whole is counted; with no request in hand the clock runs, whatever came."""
@@ -39,6 +89,7 @@ class Bounded(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The next request on this connection; most heads are whole at once and need no clock."""
         super().on_message_begin()
+        self.scope[CONNECTION] = self  # type: ignore[typeddict-unknown-key]
         self._in_head = True
         self._head_bytes = 0
 

@@ -21,24 +21,26 @@ def fastest_run(
     *,
     seconds: float = 1.0,
     clock: Callable[[], float] = time.perf_counter,
-) -> int:
-    """The number of images, a power of 2 up to `most`, of which one costs the least; every size tried is warm then.
+) -> tuple[int, float]:
+    """The number of images, a power of 2 up to `most`, of which one costs the least, and the seconds of such a run.
+
+    Every size tried is warm then.
 
     `probabilities` takes (B, 3, image_size, image_size). Sizes whose trying would take longer than about `seconds` in
     all are left out.
     """
-    best, least, size, end = 1, float("inf"), 1, clock() + seconds
+    best, best_took, least, size, end = 1, float("inf"), float("inf"), 1, clock() + seconds
     while size <= most:
         pixels = np.zeros((size, 3, image_size, image_size), np.uint8)
         probabilities(pixels)  # engines set themselves up at the first run of a shape
         took = min(_timed(probabilities, pixels, clock) for _ in range(REPEATS))
         cost = (took + HANDING_OVER) / size
         if cost < GAIN * least:
-            best, least = size, cost
+            best, best_took, least = size, took, cost
         if clock() + 2 * (REPEATS + 1) * took > end:  # twice the images
             break
         size *= 2
-    return best
+    return best, best_took
 
 
 def _timed(

@@ -20,7 +20,7 @@ from sightline.model_folder import read_description
 from sightline.prediction import Predictor
 from sightline.serving.batching import Batcher
 from sightline.serving.decoding import decoded
-from sightline.serving.limits import Batching, Settings
+from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import RequestError, refuse
 from sightline.serving.run_size import fastest_run
@@ -119,14 +119,19 @@ class Served:
             path = self._paths[name]
             stamp = _stamp(path)
             try:
-                predictor, description, size = await asyncio.to_thread(self._open, path)
+                predictor, description, size, run_seconds = await asyncio.to_thread(self._open, path)
             except Exception:
                 self._refused[name] = stamp
                 self._metrics.reloads.labels(name, "refused").inc()
                 raise
             older = self._loaded.get(name)
             batching = replace(self._settings.batching, max_batch=size)
-            self._loaded[name] = self._wrap(name, path, predictor, description, stamp, batching)
+            model = self._model(name, predictor, run_seconds)
+            batcher = Batcher(
+                model, batching=batching, limits=self._settings.limits, metrics=self._metrics, cores=cores()
+            )
+            now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+            self._loaded[name] = Loaded(name, path, predictor, batcher, description, stamp, now)
             if older is not None:
                 self._metrics.reloads.labels(name, "loaded").inc()
                 self._retire(older)
@@ -155,8 +160,8 @@ class Served:
         await asyncio.gather(*self._reloading, return_exceptions=True)
         await asyncio.gather(*(loaded.batcher.close() for loaded in self), *self._closing)
 
-    def _open(self, path: Path) -> tuple[Predictor, dict[str, Any], int]:
-        """Also how many images its runs should take."""
+    def _open(self, path: Path) -> tuple[Predictor, dict[str, Any], int, float]:
+        """Also how many images its runs should take, and the seconds of such a run."""
         settings = self._settings
         predictor = Predictor.open(
             path,
@@ -167,27 +172,17 @@ class Served:
             batch_size=settings.batching.max_batch,
         )
         side = predictor.spec.preprocess.image_size
-        size = fastest_run(predictor.probabilities, side, settings.batching.max_batch)
-        return predictor, read_description(path), size
+        size, run_seconds = fastest_run(predictor.probabilities, side, settings.batching.max_batch)
+        return predictor, read_description(path), size, run_seconds
 
-    def _wrap(
-        self,
-        name: str,
-        path: Path,
-        predictor: Predictor,
-        description: dict[str, Any],
-        stamp: Stamp,
-        batching: Batching,
-    ) -> Loaded:
-        limits, preprocess = self._settings.limits, predictor.spec.preprocess
-        model = Model(
+    def _model(self, name: str, predictor: Predictor, run_seconds: float) -> Model:
+        max_pixels, preprocess = self._settings.limits.max_pixels, predictor.spec.preprocess
+        return Model(
             name=name,
-            decode=lambda source: decoded(source, preprocess, limits.max_pixels),
+            decode=lambda source: decoded(source, preprocess, max_pixels),
             probabilities=predictor.probabilities,
+            run_seconds=run_seconds,
         )
-        batcher = Batcher(model, batching=batching, limits=limits, metrics=self._metrics, cores=cores())
-        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
-        return Loaded(name, path, predictor, batcher, description, stamp, now)
 
     def _retire(self, older: Loaded) -> None:
         task = asyncio.create_task(older.batcher.close())

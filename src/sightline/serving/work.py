@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,8 @@ class Model:
     """-> (3, S, S); raises UnreadableImageError."""
     probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float64]]
     """(B, 3, S, S) -> (B, K)."""
+    run_seconds: float = inf
+    """Of a run of as many images as a run has at most."""
 
 
 @dataclass(eq=False, slots=True)
