@@ -1,8 +1,9 @@
 import os
 
 import pytest
+import torch
 
-from sightline.devices import cores
+from sightline.devices import cores, emulates_bf16
 from sightline.tuning.pool import Pool
 
 
@@ -13,3 +14,20 @@ def test_cores_are_counted_where_a_system_has_no_affinity(monkeypatch: pytest.Mo
     assert Pool("photos", side_by_side=2)._threads == 3
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "expected"),
+    [
+        ("cpu", {"architecture": "x86_64", "avx512_vnni": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ("cpu", {"architecture": "x86_64", "avx512_bf16": True}, False),
+        ("cpu", {"architecture": "x86_64", "amx_bf16": True}, False),
+        ("cpu", {"architecture": "aarch64"}, False),  # torch names what it has in another way there
+        ("cuda", {"architecture": "x86_64"}, False),
+    ],
+)
+def test_a_processor_without_bfloat16_is_known(
+    device: str, has: dict[str, object], *, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert emulates_bf16(torch.device(device)) == expected

@@ -27,6 +27,18 @@ def autocast(device: "torch.device", precision: str) -> "torch.autocast":
     return torch.autocast(device.type, dtype=dtype, enabled=precision in AUTOCAST)
 
 
+def emulates_bf16(device: "torch.device") -> bool:
+    """Whether the processor has no instructions for bfloat16: computing in it is then slower than in float32."""
+    import torch
+
+    if device.type != "cpu":
+        return False
+    has = torch.cpu.get_capabilities()
+    return has.get("architecture") == "x86_64" and not any(
+        has.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
+    )
+
+
 def pick_device(name: str) -> "torch.device":
     """The device of that name; "auto" is a GPU where there is one. Raises SightlineError where it is missing."""
     require_torch("A model folder's network")

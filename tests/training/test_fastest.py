@@ -69,6 +69,17 @@ def test_what_was_chosen_is_said_remembered_and_leaves_nothing_to_choose(caplog:
     assert resolved(first) is first
 
 
+def test_another_processor_under_the_same_name_is_measured_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="sightline")
+    for name in ("one with bfloat16", "one without"):
+        caplog.clear()
+        monkeypatch.setattr(fastest, "processor", lambda name=name: name)
+        resolved(SMALL)
+        assert "Trying 4 ways to compute on cpu." in caplog.messages
+
+
 def test_what_does_not_fit_into_memory_is_left_out_and_tried_again_the_next_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

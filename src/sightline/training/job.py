@@ -22,7 +22,7 @@ from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
-from sightline.devices import pick_device
+from sightline.devices import emulates_bf16, pick_device
 from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
@@ -257,6 +257,11 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
         f"about {memory.total / 1e6:,.0f} MB in training beside the libraries' own; "
         f"{length} on {device.type}, {recipe.train.precision}."
     )
+    if recipe.train.precision == "bf16" and emulates_bf16(device):
+        log.info(
+            "This processor has no instructions for bfloat16, in which the recipe computes: that may be several "
+            "times slower than float32. --set train.fast=auto takes what is fastest here."
+        )
 
 
 def _provenance(recipe: Recipe, prepared: Prepared, pool: Pool, device: torch.device) -> Provenance:
