@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, required=True)
     parser.add_argument("--timm-train", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--longer", type=int, default=1, help="times as many images, for a fast machine")
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
     chosen = parser.parse_args()
     environments(chosen.peers)
@@ -179,7 +180,7 @@ def main() -> None:
         case = CASES[name]
         rates: dict[str, list[float]] = {contestant: [] for contestant in chosen.contestants}
         with tempfile.TemporaryDirectory() as folder:
-            unpack(chosen.small if case.pixels <= 64 else chosen.large, Path(folder), case.images)
+            unpack(chosen.small if case.pixels <= 64 else chosen.large, Path(folder), case.images * chosen.longer)
             ground = Ground(Path(folder), chosen.peers, chosen.timm_train)
             for _ in range(chosen.rounds):
                 for contestant in rates:

@@ -60,7 +60,7 @@ def test_what_was_chosen_is_said_remembered_and_leaves_nothing_to_choose(caplog:
     caplog.set_level(logging.INFO, logger="sightline")
     logging.getLogger("sightline").propagate = True
     first = resolved(SMALL)
-    assert "Trying 4 ways to compute on cpu." in caplog.messages
+    assert "Trying 5 ways to compute on cpu." in caplog.messages
     assert any(message.startswith("train.fast: ") and "images/s" in message for message in caplog.messages)
     caplog.clear()
     assert resolved(SMALL) == first
@@ -77,7 +77,7 @@ def test_another_processor_under_the_same_name_is_measured_anew(
         caplog.clear()
         monkeypatch.setattr(fastest, "processor", lambda name=name: name)
         resolved(SMALL)
-        assert "Trying 4 ways to compute on cpu." in caplog.messages
+        assert "Trying 5 ways to compute on cpu." in caplog.messages
 
 
 def test_what_does_not_fit_into_memory_is_left_out_and_tried_again_the_next_time(
@@ -96,7 +96,7 @@ def test_what_does_not_fit_into_memory_is_left_out_and_tried_again_the_next_time
         assert resolved(recipe).train.precision == "bf16"
     assert caplog.messages[-1].endswith(" images/s, float32, channels first doesn't fit.")
     resolved(recipe)
-    assert caplog.messages.count("Trying 4 ways to compute on cpu.") == 2
+    assert caplog.messages.count("Trying 5 ways to compute on cpu.") == 2
 
 
 def test_what_fits_into_memory_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_what_fits_into_memory_alone_is_not_left_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fastest, "build_optimizer", memory_of_one)
     monkeypatch.setattr(fastest, "_remember", remember)
     resolved(replace(SMALL, batch_size=6))
-    assert len(tried) == 4
+    assert len(tried) == 5
 
 
 def test_a_batch_that_fits_in_no_way_is_one_sentence() -> None:
@@ -137,7 +137,13 @@ def test_a_run_keeps_what_was_chosen_and_goes_on_with_it(photos: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"precision": "bf16"}, {"channels_last": True}, {"precision": "bf16", "depthwise_float32": True}]
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"channels_last": True},
+        {"precision": "bf16", "depthwise_float32": True},
+        {"matmul_convolutions": True},
+    ],
 )
 def test_a_setting_that_auto_would_overrule_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(RecipeError, match=r"train\.fast is 'auto', which chooses train\."):

@@ -35,6 +35,7 @@ from torch.nn import functional as F
 from sightline.errors import ModelError
 from sightline.layers.conv_norm_act import ConvNormAct
 from sightline.layers.drop_path import DropPath, linear_rates
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.models import Classifier, Family, Stage, Variant
 
 
@@ -128,7 +129,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
-        squeezed = self.act(self.reduce(x.mean((2, 3), keepdim=True)))
+        squeezed = self.act(self.reduce(spatial_mean(x)))
         # A gate, not an activation: swapping the network's activation must leave it between 0 and 1.
         return x * self.expand(squeezed).sigmoid()
 

@@ -7,6 +7,14 @@ from typing import Literal
 from sightline.errors import RecipeError
 from sightline.recipe.checks import at_least, share
 
+CHOSEN_BY_AUTO = {
+    "precision": "float32",
+    "channels_last": False,
+    "depthwise_float32": False,
+    "matmul_convolutions": False,
+}
+"""The settings that train.fast=auto chooses, each with what it is where nothing was chosen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -14,13 +22,17 @@ class TrainConfig:
 
     fast: Literal["auto", "off"] = "off"
     """auto tries precisions and memory formats for some steps on this machine and takes the fastest, which the run's
-    recipe.yaml then names; off takes precision, channels_last and depthwise_float32 as they are."""
+    recipe.yaml then names; off takes precision, channels_last, depthwise_float32 and matmul_convolutions as they
+    are."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
     """Keep images and kernels with the channel innermost, which convolutions like; no change but in rounding."""
     depthwise_float32: bool = False
     """Of bf16 and fp16: compute depthwise convolutions in float32, whose backward pass is faster so on a CPU."""
+    matmul_convolutions: bool = False
+    """Compute 1x1 convolutions as matrix products, and the weights' gradient of larger kernels on planes of at most
+    8x8; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions for it."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False
@@ -99,8 +111,7 @@ class TrainConfig:
         return self.swa_lr if first is not None and epoch >= first else None
 
     def _check_fast(self) -> None:
-        chosen = {"precision": "float32", "channels_last": False, "depthwise_float32": False}
-        for name, default in chosen.items():
+        for name, default in CHOSEN_BY_AUTO.items():
             if self.fast == "auto" and getattr(self, name) != default:
                 raise RecipeError(
                     f"train.fast is 'auto', which chooses train.{name} itself. To choose it, set train.fast=off."

@@ -18,6 +18,7 @@ from sightline.errors import ModelError, RecipeError, SightlineError
 from sightline.files import claimed, is_claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
+from sightline.recipe.train import CHOSEN_BY_AUTO
 from sightline.recipe_text import from_yaml, to_plain, to_yaml
 from sightline.recipes import find_recipe
 from sightline.training.short import shortened
@@ -205,7 +206,7 @@ def _check_same(stored: Recipe, recipe: Recipe) -> None:
     kept, asked = to_plain(stored), to_plain(recipe)
     for free in ("num_workers", "cache"):  # never changes a result
         asked["data"][free] = kept["data"][free]
-    settled = ("fast", "precision", "channels_last", "depthwise_float32") if recipe.train.fast == "auto" else ()
+    settled = ("fast", *CHOSEN_BY_AUTO) if recipe.train.fast == "auto" else ()
     for free in ("checkpoint_minutes", *settled):
         asked["train"][free] = kept["train"][free]
     other: list[str] = []

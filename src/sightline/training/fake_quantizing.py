@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.training.depthwise import Float32Depthwise
+from sightline.training.products import ProductConv2d
 
 _LEAST = 1e-8
 """Smallest step between two levels: of a tensor of zeros."""
@@ -47,10 +48,19 @@ class RoundedFloat32Depthwise(Float32Depthwise):
         return self.convolved(rounded_input(input), rounded_weight(self.weight))
 
 
+class RoundedProductConv2d(ProductConv2d):
+    """The same of a convolution that is a matrix product."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return self.convolved(rounded_input(input), rounded_weight(self.weight))
+
+
 _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: RoundedConv2d,
     nn.Linear: RoundedLinear,
     Float32Depthwise: RoundedFloat32Depthwise,
+    ProductConv2d: RoundedProductConv2d,
 }
 _PLAIN = {rounded: plain for plain, rounded in _ROUNDED.items()}
 
@@ -74,8 +84,8 @@ def rounded_weight(weight: Tensor) -> Tensor:
 def fake_quantize(model: nn.Module) -> int:
     """Have every convolution and matrix compute as int8 would, and return how many there are.
 
-    Only torch's own classes, and depthwise convolutions kept in float32: another subclass has a forward of its own,
-    which the swap would lose.
+    Only torch's own classes, and those of `settle_convolutions`: another subclass has a forward of its own, which the
+    swap would lose.
     """
     return _swap(model, _ROUNDED)
 

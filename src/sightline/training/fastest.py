@@ -32,9 +32,11 @@ from sightline.models import Classifier
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages
-from sightline.training.depthwise import has_depthwise, keep_depthwise_float32
+from sightline.training.convolutions import settle_convolutions
+from sightline.training.depthwise import has_depthwise
 from sightline.training.job import architecture
 from sightline.training.optimizers import build_optimizer
+from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
@@ -53,10 +55,12 @@ class Candidate:
     precision: str
     channels_last: bool
     depthwise_float32: bool = False
+    matmul_convolutions: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
-        return ", ".join(words + ["depthwise in float32"] * self.depthwise_float32)
+        words += ["depthwise in float32"] * self.depthwise_float32
+        return ", ".join(words + ["convolutions by products"] * self.matmul_convolutions)
 
 
 Timer = Callable[[Candidate], float]
@@ -93,12 +97,14 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     """What may be fastest on a device; the first is what every network begins as."""
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
     with torch.device("meta"):
-        depthwise = device.type == "cpu" and has_depthwise(network.build())
+        meta = network.build()
+    depthwise, products = (device.type == "cpu" and has(meta) for has in (has_depthwise, has_products))
     return [
-        Candidate(precision=precision, channels_last=channels_last, depthwise_float32=kept)
+        Candidate(precision=precision, channels_last=channels_last, depthwise_float32=kept, matmul_convolutions=product)
         for precision in ("float32", *half)
         for channels_last in (False, True)
         for kept in ((False, True) if depthwise else (False,))
+        for product in ((False, True) if products and precision in half and channels_last else (False,))
     ]
 
 
@@ -136,8 +142,7 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         model = network.build().to(device)
         if candidate.channels_last:
             model.to(memory_format=torch.channels_last)
-        if candidate.depthwise_float32:
-            keep_depthwise_float32(model)
+        settle_convolutions(model, candidate)
         return model, build_optimizer(model, recipe.optim)
 
     def timed(candidate: Candidate) -> float:

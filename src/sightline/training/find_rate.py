@@ -21,7 +21,7 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
-from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.convolutions import settle_convolutions
 from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.fit import run_quietly, trainer_for
@@ -92,8 +92,7 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
-    if recipe.train.depthwise_float32:
-        keep_depthwise_float32(model)
+    settle_convolutions(model, recipe.train)
     if recipe.train.fake_quantize:
         fake_quantize(model)
     if recipe.train.channels_last:

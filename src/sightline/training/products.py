@@ -1,0 +1,138 @@
+"""Convolutions of a CPU as matrix products, where those are faster: 1x1 kernels, and kernels on small planes.
+
+With oneDNN, bfloat16 weight gradients of a plane of 4x4 pixels take five times a matrix product of the patches that
+the kernel saw (docs/log.md has the figures). The layer's class is swapped on the network that trains; its parameters
+and its state's names stay as they are.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
+
+# Found by timing the layers of ResNet-18, ResNet-50 and EfficientNet-B0 (docs/log.md), in places of the output.
+_SMALL_PLANE, _TINY_PLANE = 64, 16
+
+Pair = tuple[int, int]
+
+
+class ProductConv2d(nn.Conv2d):
+    """A convolution with one group whose passes are matrix products where its output's plane is small.
+
+    At most 8x8 places: the weights' gradient. At most 4x4: the output and, without a stride, the input's gradient, too.
+    A 1x1 kernel is a product everywhere.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name for it
+        """(B, C, H, W) -> (B, C', H', W') with the channel innermost."""
+        return self.convolved(input, self.weight)
+
+    def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
+        """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C', H', W')."""
+        device, bias = images.device.type, self.bias
+        if torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
+            images, weight = images.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        stride, padding = _pair(self.stride), _pair(self.padding)
+        if self.kernel_size == (1, 1) and padding == (0, 0):
+            seen = images if stride == (1, 1) else images[:, :, :: stride[0], :: stride[1]]
+            return F.linear(seen.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+        if _places(images, weight, stride, padding) > _SMALL_PLANE:
+            return torch.conv2d(images, weight, bias, stride, padding)
+        output: Tensor = _Products.apply(images, weight, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+        return output
+
+
+class _Products(torch.autograd.Function):
+    """A convolution of small planes: (B, C, H, W) by (C', C, kH, kW) -> (B, C', H', W')."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.geometry = stride, padding, bias is not None  # pyright: ignore[reportAttributeAccessIssue]
+        if _places(images, weight, stride, padding) > _TINY_PLANE:
+            return torch.conv2d(images, weight, bias, stride, padding)
+        return _convolved(images, _matrix(weight), _pair(weight.shape[2:]), stride, padding, bias)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        images, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+        stride, padding, has_bias = ctx.geometry  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+        wanted, kernel, channels = ctx.needs_input_grad, weight.shape[2:], len(weight)  # pyright: ignore[reportAttributeAccessIssue]
+        grad_images = _input_gradient(images, weight, grad, stride, padding) if wanted[0] else None
+        grad_weight = None
+        if wanted[1]:
+            seen = _patches(images, kernel, stride, padding).flatten(0, 2)
+            by_place = grad.permute(0, 2, 3, 1).reshape(-1, channels)
+            grad_weight = (by_place.t() @ seen).view(channels, *kernel, -1).permute(0, 3, 1, 2)
+        grad_bias = grad.sum((0, 2, 3)) if has_bias and wanted[2] else None
+        return grad_images, grad_weight, grad_bias, None, None
+
+
+def _input_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    reach = weight.shape[2] - 1 - padding[0], weight.shape[3] - 1 - padding[1]
+    if stride == (1, 1) and min(reach) >= 0 and images.shape[2] * images.shape[3] <= _TINY_PLANE:
+        turned = weight.flip(2, 3).transpose(0, 1)
+        return _convolved(grad, _matrix(turned), _pair(weight.shape[2:]), stride, reach, None)
+    return conv2d_input(images.shape, weight, grad, stride, padding)  # pyright: ignore[reportArgumentType]
+
+
+def _convolved(
+    images: Tensor, matrix: Tensor, kernel: Pair, stride: Pair, padding: Pair, bias: Tensor | None
+) -> Tensor:
+    return F.linear(_patches(images, kernel, stride, padding), matrix, bias).permute(0, 3, 1, 2)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """(C', C, kH, kW) -> (C', kH * kW * C), as `_patches` orders it."""
+    return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _patches(images: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
+    """What the kernel sees at each place: (B, C, H, W) -> (B, H', W', kH * kW * C), the channel innermost."""
+    vertical, horizontal = padding
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, horizontal, horizontal, vertical, vertical)).contiguous()
+    batch, _, width, channels = padded.shape
+    height, row = (padded.shape[1] - kernel[0]) // stride[0] + 1, width * channels
+    places = (batch, height, (width - kernel[1]) // stride[1] + 1)
+    steps = (padded.stride(0), stride[0] * row, stride[1] * channels)
+    # A row of the kernel lies in one piece.
+    rows = padded.as_strided((*places, kernel[0], kernel[1] * channels), (*steps, row, 1))
+    return rows.flatten(3)
+
+
+def _places(images: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> int:
+    """Of the output's plane."""
+    sizes = zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
+    height, width = ((size + 2 * more - kernel) // step + 1 for size, kernel, step, more in sizes)
+    return height * width
+
+
+def has_products(model: nn.Module) -> bool:
+    """Whether there is a convolution that could be a matrix product."""
+    return any(_can_be_product(module) for module in model.modules())
+
+
+def convolve_by_products(model: nn.Module) -> int:
+    """Have every convolution of one group be matrix products where those are faster, and return how many there are."""
+    found = [module for module in model.modules() if _can_be_product(module)]
+    for module in found:
+        module.__class__ = ProductConv2d
+    return len(found)
+
+
+def _can_be_product(module: nn.Module) -> bool:
+    # Only torch's own class: a subclass has a forward of its own, which the swap would lose.
+    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, ProductConv2d):
+        return False
+    plain = module.padding_mode == "zeros" and module.dilation == (1, 1) and not isinstance(module.padding, str)
+    return plain and module.groups == 1
+
+
+def _pair(value: tuple[int, ...] | str) -> Pair:
+    assert not isinstance(value, str)
+    return value[0], value[1]
