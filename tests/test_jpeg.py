@@ -60,6 +60,17 @@ def turned() -> bytes:
     return jpeg(photo(), exif=exif)
 
 
+def after(content: bytes, more: bytes) -> bytes:
+    """A JPEG with something more right behind its first marker."""
+    return content[:2] + more + content[2:]
+
+
+def misleading() -> bytes:
+    """A segment that holds what looks like the start of the pixels, before the one that states the orientation."""
+    inside = b"\xff\xda\x00\x02\xff\xda"
+    return after(turned(), b"\xff\xe2" + (2 + len(inside)).to_bytes(2) + inside)
+
+
 XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
@@ -68,6 +79,9 @@ XMP = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
     [
         ("EXIF", turned()),
         ("XMP", jpeg(photo(), xmp=XMP)),
+        ("EXIF behind a segment like pixels", misleading()),
+        ("EXIF behind a byte too many", after(turned(), b"\xff")),
+        ("EXIF behind a segment without an end", after(turned(), b"\xff\xe2\x00\x00")),
         ("four colours", jpeg(photo().convert("CMYK"))),
         ("RGB as it is", jpeg(photo(), keep_rgb=True)),
         ("cut short", jpeg(photo())[:-40]),

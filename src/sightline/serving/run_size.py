@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPEATS = 5
+FEWEST = 2
+"""Repeats of a size that takes long; one that takes longer is not tried."""
+
 HANDING_OVER = 5e-4
 """Seconds of a core that a run costs besides the model: threads take turns, and find the caches filled by others."""
 
@@ -19,7 +22,7 @@ def fastest_run(
     image_size: int,
     most: int,
     *,
-    seconds: float = 1.0,
+    seconds: float = 1.5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, float]:
     """The number of images, a power of 2 up to `most`, of which one costs the least, and the seconds of such a run.
@@ -29,17 +32,17 @@ def fastest_run(
     `probabilities` takes (B, 3, image_size, image_size). Sizes whose trying would take longer than about `seconds` in
     all are left out.
     """
-    best, best_took, least, size, end = 1, float("inf"), float("inf"), 1, clock() + seconds
+    best, best_took, least, size, repeats, end = 1, float("inf"), float("inf"), 1, REPEATS, clock() + seconds
     while size <= most:
         pixels = np.zeros((size, 3, image_size, image_size), np.uint8)
         probabilities(pixels)  # engines set themselves up at the first run of a shape
-        took = min(_timed(probabilities, pixels, clock) for _ in range(REPEATS))
+        took = min(_timed(probabilities, pixels, clock) for _ in range(repeats))
         cost = (took + HANDING_OVER) / size
         if cost < GAIN * least:
             best, best_took, least = size, took, cost
-        if clock() + 2 * (REPEATS + 1) * took > end:  # twice the images
+        size, repeats = 2 * size, min(REPEATS, int((end - clock()) / (2 * took)) - 1)
+        if repeats < FEWEST:
             break
-        size *= 2
     return best, best_took
 
 
