@@ -73,9 +73,9 @@ def test_another_processor_under_the_same_name_is_measured_anew(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="sightline")
-    for name in ("one with bfloat16", "one without"):
+    for instructions in ("avx512_bf16", "avx2"):
         caplog.clear()
-        monkeypatch.setattr(fastest, "processor", lambda name=name: name)
+        monkeypatch.setattr(fastest, "instructions", lambda has=instructions: has)
         resolved(SMALL)
         assert "Trying 5 ways to compute on cpu." in caplog.messages
 

@@ -27,7 +27,7 @@ from sightline.files import cache_folder, write_json
 from sightline.formats import BF16, FLOAT32
 from sightline.measuring import in_turns
 from sightline.measuring.job import Job
-from sightline.measuring.machine import processor, versions
+from sightline.measuring.machine import instructions, processor, versions
 from sightline.measuring.process import Worker
 from sightline.progress import track
 
@@ -193,7 +193,7 @@ def _listed(reasons: Mapping[str, str]) -> str:
 def _cache_file(folder: Folder, settings: Settings, batch_size: int, names: list[str]) -> Path:
     artefact = folder.artefact if isinstance(folder, ExportedFolder) else None
     model = (folder.spec.fingerprint, artefact and artefact.files)
-    machine = (platform.node(), processor(), cores(), os.environ.get("OMP_NUM_THREADS"), versions())
+    machine = (platform.node(), processor(), instructions(), cores(), os.environ.get("OMP_NUM_THREADS"), versions())
     parts = (_VERSION, model, asdict(settings), batch_size, names, machine)
     return cache_folder() / "engines" / f"auto-{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
 

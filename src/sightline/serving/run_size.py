@@ -22,7 +22,7 @@ def fastest_run(
     image_size: int,
     most: int,
     *,
-    seconds: float = 1.5,
+    seconds: float = 2.5,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, float]:
     """The number of images, a power of 2 up to `most`, of which one costs the least, and the seconds of such a run.

@@ -26,7 +26,7 @@ from sightline.data.loader import MEMORY_RAN_OUT, MemoryRanOutError, explained_f
 from sightline.devices import autocast, pick_device
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, write_json
-from sightline.measuring.machine import processor
+from sightline.measuring.machine import instructions, processor
 from sightline.model_folder import Architecture
 from sightline.models import Classifier
 from sightline.randomness import seed_torch
@@ -189,7 +189,8 @@ def _gpu_has_bf16() -> bool:
 
 
 def _cache_file(recipe: Recipe, network: Architecture, device: torch.device) -> Path:
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.node()} {processor()}"
+    host = f"{platform.node()} {processor()} {instructions()}"
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else host
     threads = torch.get_num_threads() if device.type == "cpu" else 0
     parts = (_VERSION, asdict(network), recipe.batch_size, recipe.optim.name, machine, threads, torch.__version__)
     return cache_folder() / "fast" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:16]}.json"
