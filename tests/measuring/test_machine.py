@@ -11,7 +11,12 @@ XEON = "processor\t: 0\nmodel name\t: Some Xeon\nflags\t\t: fpu sse2 avx2 {}\npr
 
 
 def says(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    read_text = Path.read_text
+
+    def read(self: Path, encoding: str | None = None) -> str:
+        return text if self == Path("/proc/cpuinfo") else read_text(self, encoding)
+
+    monkeypatch.setattr(Path, "read_text", read)
 
 
 def test_it_names_the_first_processor_and_its_vector_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
