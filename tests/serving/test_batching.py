@@ -452,6 +452,33 @@ def test_what_arrives_turn_by_turn_is_waited_for_until_a_turn_brings_nothing() -
     assert recorder.runs == [[1, 2, 3]]
 
 
+def test_between_two_runs_the_event_loop_has_as_long_for_everything_else() -> None:
+    recorder = Recorder()
+    run = recorder.probabilities
+    turns: list[int] = []
+
+    def probabilities(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        time.sleep(0.03)
+        return run(pixels)
+
+    recorder.probabilities = probabilities  # type: ignore[method-assign]
+
+    async def scenario(batcher: Batcher) -> None:
+        def accept() -> None:  # a connection in each turn of the loop, without an end
+            time.sleep(0.001)
+            turns.append(len(recorder.runs))
+            if len(recorder.runs) < 3:
+                asyncio.get_running_loop().call_soon(accept)
+
+        accept()
+        tickets = [batcher.submit([bytes([number])], deadline=deadline()) for number in range(1, 4)]
+        await asyncio.gather(*(ticket.future for ticket in tickets))
+
+    with_loop_batcher(recorder, scenario, max_batch=1)
+    assert turns.count(1) >= 4  # between the first run and the second
+    assert turns.count(2) >= 4
+
+
 def test_answers_are_sent_before_the_event_loop_runs_again() -> None:
     recorder = Recorder()
     happened: list[str] = []
