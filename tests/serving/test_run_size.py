@@ -51,3 +51,9 @@ def test_a_slow_model_is_not_tried_for_long() -> None:
     machine = Machine(lambda size: 0.2 * size)
     assert machine.best(64) == 1
     assert machine.now < 2.5
+
+
+def test_a_size_that_takes_long_is_tried_fewer_times_before_it_is_left_out() -> None:
+    machine = Machine(lambda size: 0.1 * size + 0.1)
+    assert machine.best(64, seconds=5.0) == 4
+    assert [machine.sizes.count(size) for size in (1, 2, 4, 8)] == [6, 6, 3, 0]

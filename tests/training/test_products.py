@@ -97,3 +97,17 @@ def test_it_can_be_rounded_as_int8_would() -> None:
     assert not torch.equal(ours(images), copy.deepcopy(ours)(images * 1.01))
     assert stop_fake_quantizing(ours) == 1
     assert type(ours[0]) is ProductConv2d
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plane", [4, 8, 9])
+def test_compiled_it_gives_the_same_gradients(plane: int) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1)).to(memory_format=torch.channels_last)
+    convolve_by_products(plain)
+    ours = copy.deepcopy(plain)
+    images = torch.randn(2, 8, plane, plane).contiguous(memory_format=torch.channels_last)
+    for model in (plain, torch.compile(ours)):
+        model(images).square().sum().backward()
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-3)

@@ -28,6 +28,7 @@ from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError
+from sightline.serving.turns import Turns
 from sightline.serving.work import Answer, Model, Ticket, Work
 
 BACKGROUND_BATCH = 8
@@ -38,9 +39,6 @@ LARGE_BYTES = 1_000_000
 
 SHORT_SECONDS = 0.05
 """Of a run that the event loop may wait for: a refusal, or a look at the server's health, is answered as much later."""
-
-QUIET_TURN = 2e-5
-"""Seconds that a turn of an event loop without work takes at most, until a shorter one was seen."""
 
 LARGE_BYTES_IN_LOOP = 250_000
 """Of a file that the event loop does not decode itself."""
@@ -78,11 +76,7 @@ class Batcher:
         alone = cores == 1 and not batching.decode_threads
         self._in_loop = alone and model.run_seconds <= SHORT_SECONDS
         self._is_scheduled = False  # the event loop's next run; the event loop's alone, and so is what follows
-        self._looked_at = 0.0  # when the loop last came round to a run
-        self._looking_since: float | None = None  # None where no run is about to begin
-        self._num_seen = 0  # images that were ready then
-        self._patience = model.run_seconds  # seconds of looking before a run at most: what the last run took
-        self._quickest = QUIET_TURN  # seconds of a turn of the loop that had nothing else to do
+        self._turns = Turns(model.run_seconds)
         self._background_batch = min(BACKGROUND_BATCH, batching.max_batch) if self._in_loop else BACKGROUND_BATCH
         self._decoded_with_run = (LARGE_BYTES_IN_LOOP if self._in_loop else LARGE_BYTES) if alone else 0  # bytes
 
@@ -248,25 +242,18 @@ class Batcher:
         Between two runs answers are sent, and connections accepted, of which a turn of the loop may take only one.
         """
         self._is_scheduled = False
-        now = time.perf_counter()
-        turn, self._looked_at = now - self._looked_at, now
         with self._has_ready:
             if not self._ready and not self._background:
-                self._looking_since = None
+                self._turns.rest()
                 return
-            seen, self._num_seen = self._num_seen, len(self._ready)
-            if self._looking_since is None:
-                self._looking_since, is_quiet = now, False
-            else:
-                self._quickest = min(self._quickest, turn)
-                is_quiet = len(self._ready) == seen and turn < 3 * self._quickest
-            if not is_quiet and now - self._looking_since <= self._patience:
+            if not self._turns.should_run(len(self._ready)):
                 self._wake()
                 return
             batch = self._take()
+        begun = time.perf_counter()
         for finished in self._answers(batch):
             self._deliver(finished)
-        self._looking_since, self._patience = None, time.perf_counter() - now
+        self._turns.ran(time.perf_counter() - begun)
         self._wake()
 
     def _run_forever(self) -> None:

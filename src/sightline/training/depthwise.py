@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn.grad import conv2d_input
 
+from sightline.training.planes import Pair, pair, places
+
 # Found by timing EfficientNet-B0's layers (docs/log.md): kernels from 5 wide, planes of at most 8x8.
 _LARGE_KERNEL, _SMALL_PLANE = 5, 64
-
-Pair = tuple[int, int]
 
 
 class Float32Depthwise(nn.Conv2d):
@@ -28,7 +28,7 @@ class Float32Depthwise(nn.Conv2d):
         with torch.autocast(images.device.type, enabled=False):
             if not self._adds_up_shifts(images):
                 return self._conv_forward(images.float(), weight, self.bias).to(images.dtype)
-            stride, padding = _pair(self.stride), _pair(self.padding)
+            stride, padding = pair(self.stride), pair(self.padding)
             output: Tensor = _ShiftedProducts.apply(images.float(), weight, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
             return output.to(images.dtype)
 
@@ -38,9 +38,7 @@ class Float32Depthwise(nn.Conv2d):
             return False
         if images.device.type != "cpu" or min(self.kernel_size) < _LARGE_KERNEL:
             return False
-        sizes = zip(images.shape[2:], self.kernel_size, self.stride, _pair(self.padding), strict=True)
-        height, width = ((size + 2 * padding - kernel) // stride + 1 for size, kernel, stride, padding in sizes)
-        return height * width <= _SMALL_PLANE
+        return places(images.shape, self.kernel_size, self.stride, pair(self.padding)) <= _SMALL_PLANE
 
 
 class _ShiftedProducts(torch.autograd.Function):
@@ -104,8 +102,3 @@ def _is_depthwise(module: nn.Module) -> bool:
     if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, Float32Depthwise):
         return False
     return module.groups == module.in_channels > 1
-
-
-def _pair(value: tuple[int, ...] | str) -> Pair:
-    assert not isinstance(value, str)
-    return value[0], value[1]

@@ -11,10 +11,10 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
+from sightline.training.planes import Pair, pair, places
+
 # Found by timing the layers of ResNet-18, ResNet-50 and EfficientNet-B0 (docs/log.md), in places of the output.
 _SMALL_PLANE, _TINY_PLANE = 64, 16
-
-Pair = tuple[int, int]
 
 
 class ProductConv2d(nn.Conv2d):
@@ -35,11 +35,11 @@ class ProductConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype(device)
             images, weight = images.to(dtype), weight.to(dtype)
             bias = None if bias is None else bias.to(dtype)
-        stride, padding = _pair(self.stride), _pair(self.padding)
+        stride, padding = pair(self.stride), pair(self.padding)
         if self.kernel_size == (1, 1) and padding == (0, 0):
             seen = images if stride == (1, 1) else images[:, :, :: stride[0], :: stride[1]]
             return F.linear(seen.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
-        if _places(images, weight, stride, padding) > _SMALL_PLANE:
+        if places(images.shape, weight.shape[2:], stride, padding) > _SMALL_PLANE:
             return torch.conv2d(images, weight, bias, stride, padding)
         output: Tensor = _Products.apply(images, weight, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
         return output
@@ -54,9 +54,9 @@ class _Products(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.geometry = stride, padding, bias is not None  # pyright: ignore[reportAttributeAccessIssue]
-        if _places(images, weight, stride, padding) > _TINY_PLANE:
+        if places(images.shape, weight.shape[2:], stride, padding) > _TINY_PLANE:
             return torch.conv2d(images, weight, bias, stride, padding)
-        return _convolved(images, _matrix(weight), _pair(weight.shape[2:]), stride, padding, bias)
+        return _convolved(images, _matrix(weight), pair(weight.shape[2:]), stride, padding, bias)
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -77,7 +77,7 @@ def _input_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, 
     reach = weight.shape[2] - 1 - padding[0], weight.shape[3] - 1 - padding[1]
     if stride == (1, 1) and min(reach) >= 0 and images.shape[2] * images.shape[3] <= _TINY_PLANE:
         turned = weight.flip(2, 3).transpose(0, 1)
-        return _convolved(grad, _matrix(turned), _pair(weight.shape[2:]), stride, reach, None)
+        return _convolved(grad, _matrix(turned), pair(weight.shape[2:]), stride, reach, None)
     return conv2d_input(images.shape, weight, grad, stride, padding)  # pyright: ignore[reportArgumentType]
 
 
@@ -95,21 +95,9 @@ def _matrix(weight: Tensor) -> Tensor:
 def _patches(images: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
     """What the kernel sees at each place: (B, C, H, W) -> (B, H', W', kH * kW * C), the channel innermost."""
     vertical, horizontal = padding
-    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, horizontal, horizontal, vertical, vertical)).contiguous()
-    batch, _, width, channels = padded.shape
-    height, row = (padded.shape[1] - kernel[0]) // stride[0] + 1, width * channels
-    places = (batch, height, (width - kernel[1]) // stride[1] + 1)
-    steps = (padded.stride(0), stride[0] * row, stride[1] * channels)
-    # A row of the kernel lies in one piece.
-    rows = padded.as_strided((*places, kernel[0], kernel[1] * channels), (*steps, row, 1))
-    return rows.flatten(3)
-
-
-def _places(images: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> int:
-    """Of the output's plane."""
-    sizes = zip(images.shape[2:], weight.shape[2:], stride, padding, strict=True)
-    height, width = ((size + 2 * more - kernel) // step + 1 for size, kernel, step, more in sizes)
-    return height * width
+    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, horizontal, horizontal, vertical, vertical))
+    windows = padded.unfold(1, kernel[0], stride[0]).unfold(2, kernel[1], stride[1])  # (B, H', W', C, kH, kW)
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 def has_products(model: nn.Module) -> bool:
@@ -131,8 +119,3 @@ def _can_be_product(module: nn.Module) -> bool:
         return False
     plain = module.padding_mode == "zeros" and module.dilation == (1, 1) and not isinstance(module.padding, str)
     return plain and module.groups == 1
-
-
-def _pair(value: tuple[int, ...] | str) -> Pair:
-    assert not isinstance(value, str)
-    return value[0], value[1]
