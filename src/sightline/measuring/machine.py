@@ -10,7 +10,7 @@ from sightline.devices import cores
 PACKAGES = ("sightline", "torch", "onnxruntime", "openvino")
 """Whose versions change what is fast."""
 
-_VECTOR = ("avx", "amx", "asimd", "sve", "sme", "bf16", "i8mm")
+_VECTOR = ("avx", "amx", "asimd", "sve", "bf16", "i8mm")
 
 
 def processor() -> str:
