@@ -7,7 +7,7 @@ import pytest
 
 from sightline.measuring import machine
 
-XEON = "processor\t: 0\nmodel name\t: Some Xeon\nflags\t\t: fpu sse2 smep avx2 {}\nprocessor\t: 1\nmodel name\t: Other\n"
+XEON = "processor\t: 0\nmodel name\t: Some Xeon\nflags\t\t: fpu smep avx2 {}\nprocessor\t: 1\nmodel name\t: Other\n"
 
 
 def says(text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from sightline.errors import UnreadableImageError
 from sightline.serving.decoding import Source
 from sightline.serving.limits import Batching, Limits
+from sightline.serving.loop_turns import Turns
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import Problem, RequestError
-from sightline.serving.turns import Turns
 from sightline.serving.work import Answer, Model, Ticket, Work
 
 BACKGROUND_BATCH = 8

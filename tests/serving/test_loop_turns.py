@@ -1,6 +1,6 @@
 """The event loop runs a model in a quiet turn, or after others had as long as a run takes."""
 
-from sightline.serving.turns import QUIET_TURN, Turns
+from sightline.serving.loop_turns import QUIET_TURN, Turns
 
 
 class Loop:
