@@ -139,5 +139,5 @@ def test_a_reload_that_an_engine_fails_is_refused_with_its_sentence(
     assert told["message"].endswith("goes on answering: no such kernel")
 
 
-def fail(*_: object) -> int:
+def fail(*_: object, **__: object) -> int:
     raise EngineError("no such kernel")

@@ -1,12 +1,14 @@
 """The size of a run is the one at which an image costs the least."""
 
+import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from sightline.serving.run_size import fastest_run
+from sightline.serving.run_size import clock_of_runs, fastest_run
 
 
 class Machine:
@@ -57,3 +59,20 @@ def test_a_size_that_takes_long_is_tried_fewer_times_before_it_is_left_out() -> 
     machine = Machine(lambda size: 0.1 * size + 0.1)
     assert machine.best(64, seconds=5.0) == 4
     assert [machine.sizes.count(size) for size in (1, 2, 4, 8)] == [6, 6, 3, 0]
+
+
+def test_others_on_the_same_core_do_not_lengthen_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.serving.run_size.cores", lambda: 1)
+    clock = clock_of_runs("cpu")
+    begun = clock()
+    time.sleep(0.2)
+    assert clock() - begun < 0.1
+    monkeypatch.setattr("sightline.serving.run_size.cores", lambda: 2)
+    assert clock_of_runs("cpu") is time.perf_counter
+
+
+def test_what_another_device_computes_is_timed_on_the_wall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.serving.run_size.cores", lambda: 1)
+    monkeypatch.setattr("sightline.serving.run_size.pick_device", torch.device)
+    assert clock_of_runs("cpu") is time.process_time
+    assert clock_of_runs("cuda") is time.perf_counter

@@ -1,10 +1,13 @@
 """How many images a run of the model should take: on a processor whose cache a large batch leaves, fewer are faster."""
 
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sightline.devices import cores, pick_device
 
 REPEATS = 5
 FEWEST = 2
@@ -15,6 +18,12 @@ HANDING_OVER = 5e-4
 
 GAIN = 0.98
 """A larger run has to take less than this share of a smaller one's time for an image: it also makes clients wait."""
+
+
+def clock_of_runs(device: str) -> Callable[[], float]:
+    """What tells how long a run takes: on a single core the processor's own time, which others on it don't lengthen."""
+    computes_here = "torch" not in sys.modules or pick_device(device).type == "cpu"
+    return time.process_time if cores() == 1 and computes_here else time.perf_counter
 
 
 def fastest_run(

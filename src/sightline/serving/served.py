@@ -23,7 +23,7 @@ from sightline.serving.decoding import decoded
 from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.problems import RequestError, refuse
-from sightline.serving.run_size import fastest_run
+from sightline.serving.run_size import clock_of_runs, fastest_run
 from sightline.serving.work import Model
 
 Stamp: TypeAlias = tuple[tuple[str, int, int], ...]
@@ -172,7 +172,8 @@ class Served:
             batch_size=settings.batching.max_batch,
         )
         side = predictor.spec.preprocess.image_size
-        size, run_seconds = fastest_run(predictor.probabilities, side, settings.batching.max_batch)
+        most, clock = settings.batching.max_batch, clock_of_runs(settings.device)
+        size, run_seconds = fastest_run(predictor.probabilities, side, most, clock=clock)
         return predictor, read_description(path), size, run_seconds
 
     def _model(self, name: str, predictor: Predictor, run_seconds: float) -> Model:
