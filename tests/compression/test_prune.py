@@ -2,13 +2,10 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from making import make_folder, make_photos
@@ -20,7 +17,6 @@ from sightline.compressing.tuning import tuning_recipe
 from sightline.compression import compress
 from sightline.compression.prune import Prune
 from sightline.errors import DataError, ModelError, RecipeError, SightlineError
-from sightline.evaluation import evaluate
 from sightline.exporting import export
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import create_model
@@ -80,41 +76,6 @@ def test_no_more_than_the_share_of_the_macs_is_left_and_channels_are_rounded(
     weights = load_file(pruned.path / "weights.safetensors")
     widths = {tensor.shape[0] for name, tensor in weights.items() if name.endswith("conv1.weight")}
     assert all(width % 8 == 0 for width in widths)
-
-
-@pytest.mark.slow
-def test_a_fresh_process_gives_the_logits_of_the_pruned_network(pruned: ModelFolder, tmp_path: Path) -> None:
-    images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    np.save(tmp_path / "images.npy", images.numpy())
-    script = (
-        "import sys, numpy, torch; from sightline.model_folder import ModelFolder; "
-        "model = ModelFolder.read(sys.argv[1]).model(); "
-        "images = torch.from_numpy(numpy.load(sys.argv[2])); "
-        "numpy.save(sys.argv[3], model(images).detach().numpy())"
-    )
-    places = (str(pruned.path), str(tmp_path / "images.npy"), str(tmp_path / "logits.npy"))
-    subprocess.run([sys.executable, "-c", script, *places], check=True)
-    with torch.no_grad():
-        expected = pruned.model()(images).numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-6)
-
-
-def test_the_parent_is_untouched_and_named(parent: ModelFolder, pruned: ModelFolder) -> None:
-    assert ModelFolder.read(parent.path).spec == parent.spec
-    assert pruned.spec.provenance.parent == parent.spec.fingerprint
-    assert pruned.spec.fingerprint != parent.spec.fingerprint
-
-
-def test_evaluating_the_folder_gives_the_figure_it_states(pruned: ModelFolder) -> None:
-    stated = pruned.spec.figures["test"]["accuracy"]["value"]
-    assert evaluate(pruned, device="cpu", num_workers=0).to_json()["accuracy"]["value"] == stated
-    row = json.loads((pruned.path / "compression.json").read_text())["row"]
-    assert row["paired"]["p_value"] <= 1
-
-
-@pytest.mark.slow
-def test_a_pruned_folder_exports_to_onnx_with_parity(pruned: ModelFolder, tmp_path: Path) -> None:
-    assert export(pruned, "onnx", out=tmp_path / "onnx", num_images=12).artefact.parity["disagreements"] == 0
 
 
 @pytest.mark.slow
