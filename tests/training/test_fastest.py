@@ -95,8 +95,9 @@ def test_what_does_not_fit_into_memory_is_left_out_and_tried_again_the_next_time
         patch.setattr(fastest, "autocast", only_bf16)
         assert resolved(recipe).train.precision == "bf16"
     assert caplog.messages[-1].endswith(" images/s, float32, channels first doesn't fit.")
+    caplog.clear()
     resolved(recipe)
-    assert caplog.messages.count("Trying 5 ways to compute on cpu.") == 2
+    assert "Trying 5 ways to compute on cpu." in caplog.messages
 
 
 def test_what_fits_into_memory_alone_is_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
