@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import sightline.compression
 from sightline.compression import Method, compress
@@ -60,17 +59,14 @@ def before(parent: ModelFolder) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def made(
-    parent: ModelFolder, before: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    parent: ModelFolder, before: dict[str, str], untimed: None, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, ModelFolder | ExportedFolder]:
-    """By every method its folder; starting a process for each row's time is the bench's affair, and tested there."""
-    assert before
+    """By every method its folder, made after `before` was taken."""
     place, found = tmp_path_factory.mktemp("made"), dict[str, ModelFolder | ExportedFolder]()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
-        for number, (name, method) in enumerate(METHODS.items()):
-            taught = isinstance(method, Distill) and method.teacher == TEACHER
-            mine = replace(method, teacher=str(parent.path)) if taught else method
-            found[name] = open_folder(compress(parent, [mine], out=place / str(number))[-1].path)
+    for number, (name, method) in enumerate(METHODS.items()):
+        taught = isinstance(method, Distill) and method.teacher == TEACHER
+        mine = replace(method, teacher=str(parent.path)) if taught else method
+        found[name] = open_folder(compress(parent, [mine], out=place / str(number))[-1].path)
     return found
 
 
@@ -140,6 +136,5 @@ def test_it_exports_to_onnx_with_parity_or_says_why_not(
         with pytest.raises(ModelError, match="holds an exported model, which only predicts"):
             export(folder.path, "onnx", out=tmp_path / "onnx")
         return
-    torch.manual_seed(0)
     exported = export(folder, "onnx", out=tmp_path / "onnx", num_images=12)
     assert exported.artefact.parity["disagreements"] == 0

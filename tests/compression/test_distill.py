@@ -94,10 +94,10 @@ def test_a_distilled_run_that_is_killed_ends_with_the_same_weights(photos: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untimed")
 def test_a_student_of_another_architecture_becomes_a_folder_that_names_its_teacher_as_parent(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
     teacher = train(override(Recipe(), [*SETTINGS, "epochs=1"]), photos, out=tmp_path / "teacher")
     rows = compress(teacher, [Distill(student="resnet20_b", epochs=1)], out=tmp_path / "out")
     student = ModelFolder.read(rows[-1].path)

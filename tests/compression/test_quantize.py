@@ -32,11 +32,7 @@ RECIPE = override(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _untimed() -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
-        yield
+pytestmark = pytest.mark.usefixtures("untimed")
 
 
 @pytest.fixture(scope="module")

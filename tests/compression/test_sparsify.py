@@ -18,12 +18,7 @@ from sightline.training.limits import Zeros
 Cli = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _untimed() -> object:
-    """Starting a process for each row is the bench's affair, and tested there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
-        yield
+pytestmark = pytest.mark.usefixtures("untimed")
 
 
 def test_the_smallest_of_all_layers_become_zero() -> None:
