@@ -3,16 +3,18 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
+import openvino.opset13 as opset
 import pytest
 from filled import CLASSES, Exports
 
 from sightline.errors import ModelError
 from sightline.exported_folder import ExportedFolder
 from sightline.formats import open_exported
-from sightline.formats.openvino import OpenVinoRunner
+from sightline.formats.openvino import FEW, LIGHT_BYTES, OpenVinoRunner
 
 pytestmark = pytest.mark.xdist_group("formats")
 
@@ -61,6 +63,53 @@ def test_answers_do_not_change_when_the_batch_is_computed_again(folder: Exported
     first = opened(pixels).logits
     opened(pixels[::-1].copy())
     assert np.array_equal(first, opened(pixels).logits)  # the runtime's own memory is not handed out
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_one_image_and_two_are_compiled_for_once_more_and_have_the_bits_that_they_have_among_others(
+    precision: str, folder: ExportedFolder
+) -> None:
+    runner = OpenVinoRunner(folder.path / "model.xml", precision, threads=1)
+    images = np.random.default_rng(0).standard_normal((7, 3, 16, 16), dtype=np.float32)
+    (among,) = runner.run(images)
+    assert shapes(runner) == []
+    for few in (1, 2, 1):
+        alone = [runner.run(images[start : start + few])[0] for start in range(0, 7, few)]
+        assert np.array_equal(np.concatenate(alone), among)
+    assert shapes(runner) == ["[1,3,16,16]", "[2,3,16,16]"]
+    assert np.array_equal(runner.run(images[:3])[0], among[:3])  # and the others go on
+
+
+@pytest.mark.parametrize(
+    ("features", "attends", "batch", "again"),
+    [(8, False, -1, True), (8, False, 1, False), (8, True, -1, False), (LIGHT_BYTES // 4 // 3, False, -1, False)],
+)
+def test_heavy_networks_attention_and_a_batch_that_is_known_anyway_are_compiled_once(
+    features: int, attends: bool, batch: int, again: bool, tmp_path: Path
+) -> None:
+    images = opset.parameter([batch, 3, 2, 2], np.float32)
+    pooled = opset.reduce_mean(images, opset.constant([2, 3]), keep_dims=False)
+    drawn = np.random.default_rng(0).standard_normal((3, features + 1), dtype=np.float32)
+    logits = opset.matmul(pooled, opset.constant(drawn), transpose_a=False, transpose_b=False)
+    model: Any = openvino.Model([opset.softmax(logits, 1) if attends else logits], [images])  # pyright: ignore[reportGeneralTypeIssues]
+    openvino.save_model(model, str(tmp_path / "model.xml"), compress_to_fp16=False)
+    runner = OpenVinoRunner(tmp_path / "model.xml", "float32")
+    assert runner.run(np.ones((1, 3, 2, 2), np.float32))[0].shape == (1, features + 1)
+    assert shapes(runner) == (["[1,3,2,2]"] if again else [])
+
+
+def test_images_are_read_as_they_lie_and_stay_what_they_were(folder: ExportedFolder) -> None:
+    runner = OpenVinoRunner(folder.path / "model.xml", "float32")
+    images = np.random.default_rng(0).standard_normal((FEW + 1, 16, 16, 3), dtype=np.float32).transpose(0, 3, 1, 2)
+    images.flags.writeable = False
+    before = images.copy()
+    assert np.array_equal(runner.run(images)[0], runner.run(before)[0])
+    assert np.array_equal(images, before)
+
+
+def shapes(runner: OpenVinoRunner) -> list[str]:
+    """Of what was compiled once more."""
+    return [str(request.input_tensors[0].shape) for request in runner._requests_of_few.values()]  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize("name", ["model.xml", "model.bin"])
