@@ -81,11 +81,18 @@ def test_one_image_and_two_are_compiled_for_once_more_and_have_the_bits_that_the
 
 
 @pytest.mark.parametrize(
-    ("features", "attends", "batch", "again"),
-    [(8, False, -1, True), (8, False, 1, False), (8, True, -1, False), (LIGHT_BYTES // 4 // 3, False, -1, False)],
+    ("features", "attends", "batch", "precision", "again"),
+    [
+        (8, False, -1, "int8", True),
+        (8, True, -1, "float32", True),
+        (8, True, -1, "int8", False),
+        (8, True, -1, "bf16", False),
+        (8, False, 1, "float32", False),
+        (LIGHT_BYTES // 4 // 3, False, -1, "float32", False),
+    ],
 )
-def test_heavy_networks_attention_and_a_batch_that_is_known_anyway_are_compiled_once(
-    features: int, attends: bool, batch: int, again: bool, tmp_path: Path
+def test_compiled_once_are_heavy_networks_attention_below_float32_and_a_batch_that_is_known_anyway(
+    features: int, attends: bool, batch: int, precision: str, again: bool, tmp_path: Path
 ) -> None:
     images = opset.parameter([batch, 3, 2, 2], np.float32)
     pooled = opset.reduce_mean(images, opset.constant([2, 3]), keep_dims=False)
@@ -93,7 +100,7 @@ def test_heavy_networks_attention_and_a_batch_that_is_known_anyway_are_compiled_
     logits = opset.matmul(pooled, opset.constant(drawn), transpose_a=False, transpose_b=False)
     model: Any = openvino.Model([opset.softmax(logits, 1) if attends else logits], [images])  # pyright: ignore[reportGeneralTypeIssues]
     openvino.save_model(model, str(tmp_path / "model.xml"), compress_to_fp16=False)
-    runner = OpenVinoRunner(tmp_path / "model.xml", "float32")
+    runner = OpenVinoRunner(tmp_path / "model.xml", precision)
     assert runner.run(np.ones((1, 3, 2, 2), np.float32))[0].shape == (1, features + 1)
     assert shapes(runner) == (["[1,3,2,2]"] if again else [])
 
