@@ -84,7 +84,7 @@ def rounded_weight(weight: Tensor) -> Tensor:
 def fake_quantize(model: nn.Module) -> int:
     """Have every convolution and matrix compute as int8 would, and return how many there are.
 
-    Only torch's own classes, and those of `settle_convolutions`: another subclass has a forward of its own, which the
+    Only torch's own classes, and those of `settle_layers`: another subclass has a forward of its own, which the
     swap would lose.
     """
     return _swap(model, _ROUNDED)

@@ -32,15 +32,15 @@ from sightline.models import Classifier
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages
-from sightline.training.convolutions import settle_convolutions
 from sightline.training.depthwise import has_depthwise
 from sightline.training.job import architecture
+from sightline.training.layers import settle_layers
 from sightline.training.optimizers import build_optimizer
 from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
-_VERSION = 1
+_VERSION = 2
 _ROUNDS = 5
 _SECONDS = 20.0
 """After so long the rounds end, whatever was measured by then: each candidate has had one step at least."""
@@ -142,7 +142,7 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         model = network.build().to(device)
         if candidate.channels_last:
             model.to(memory_format=torch.channels_last)
-        settle_convolutions(model, candidate)
+        settle_layers(model, candidate)
         return model, build_optimizer(model, recipe.optim)
 
     def timed(candidate: Candidate) -> float:

@@ -24,10 +24,10 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory
 from sightline.training.clipping import clip_gradients
-from sightline.training.convolutions import settle_convolutions
 from sightline.training.fastest import resolved
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
+from sightline.training.layers import settle_layers
 from sightline.training.order import training_order
 from sightline.training.short import shortened
 from sightline.training.task import ClassificationTask
@@ -119,7 +119,7 @@ class _Steps:
         self._recipe, self._device, self._classes = recipe, device, len(table.classes)
         seed_torch(recipe.seed, "weights")
         self._model: Classifier = architecture(recipe, self._classes).build()
-        settle_convolutions(self._model, recipe.train)
+        settle_layers(self._model, recipe.train)
         if recipe.train.checkpoint_activations:
             checkpoint_activations(self._model)
         if recipe.train.channels_last:

@@ -21,12 +21,12 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
-from sightline.training.convolutions import settle_convolutions
 from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.fit import run_quietly, trainer_for
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
+from sightline.training.layers import settle_layers
 from sightline.training.limits import Zeros, shorten_weights
 from sightline.training.lost_loss import lost_loss
 from sightline.training.order import training_order
@@ -92,7 +92,7 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
-    settle_convolutions(model, recipe.train)
+    settle_layers(model, recipe.train)
     if recipe.train.fake_quantize:
         fake_quantize(model)
     if recipe.train.channels_last:

@@ -32,13 +32,13 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
-from sightline.training.convolutions import settle_convolutions
 from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizing
 from sightline.training.fit import check_precision, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
 from sightline.training.interruption import GOES_ON
 from sightline.training.labels import build_loss
+from sightline.training.layers import settle_layers
 from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
@@ -167,7 +167,7 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
-    settle_convolutions(model, recipe.train)
+    settle_layers(model, recipe.train)
     if recipe.train.fake_quantize:
         log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
     if recipe.train.checkpoint_activations:

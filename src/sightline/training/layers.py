@@ -1,4 +1,4 @@
-"""How the convolutions of a network that trains compute, as the recipe says."""
+"""How the layers of a network that trains compute, as the recipe says."""
 
 from typing import Protocol
 
@@ -6,10 +6,16 @@ from torch import nn
 
 from sightline.training.depthwise import keep_depthwise_float32
 from sightline.training.products import convolve_by_products
+from sightline.training.rectifying import rectify_by_integers
 
 
 class Chosen(Protocol):
     """The settings that are looked at: of a recipe's `train`, or of a way to compute that is tried."""
+
+    @property
+    def precision(self) -> str:
+        """What is computed in."""
+        ...
 
     @property
     def depthwise_float32(self) -> bool:
@@ -22,9 +28,11 @@ class Chosen(Protocol):
         ...
 
 
-def settle_convolutions(model: nn.Module, chosen: Chosen) -> None:
-    """Swap the classes of layers that train.depthwise_float32 and train.matmul_convolutions speak of."""
+def settle_layers(model: nn.Module, chosen: Chosen) -> None:
+    """Swap the classes of layers for those that compute as chosen."""
     if chosen.depthwise_float32:
         keep_depthwise_float32(model)
     if chosen.matmul_convolutions:
         convolve_by_products(model)
+    if chosen.precision == "bf16":
+        rectify_by_integers(model)
