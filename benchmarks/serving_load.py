@@ -30,7 +30,12 @@ from typing import Any
 
 import numpy as np
 
-SIZES = {"resnet20": (32, 32), "resnet18": (224, 256), "timm/mobilenetv3_large_100": (224, 256)}
+SIZES = {
+    "resnet20": (32, 32),
+    "resnet18": (224, 256),
+    "timm/mobilenetv3_small_100": (224, 256),
+    "timm/mobilenetv3_large_100": (224, 256),
+}
 
 
 def make_model(network: str, folder: Path) -> Path:
