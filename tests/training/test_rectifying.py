@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.models import create_model
+from sightline.training.fastest import Candidate
 from sightline.training.layers import settle_layers
 from sightline.training.rectifying import IntegerReLU, rectify_by_integers
 
@@ -81,8 +82,8 @@ def test_it_is_bfloat16_s_alone_and_the_network_trains_to_the_same_bits() -> Non
     torch.manual_seed(0)
     model = create_model("resnet20", num_classes=10, image_size=16).to(memory_format=torch.channels_last)
     ours, apart = copy.deepcopy(model), copy.deepcopy(model)
-    settle_layers(ours, Chosen("bf16"))
-    settle_layers(apart, Chosen("float32"))
+    settle_layers(ours, Candidate(precision="bf16", channels_last=True))
+    settle_layers(apart, Candidate(precision="float32", channels_last=True))
     kinds = [{type(m) for m in each.modules() if isinstance(m, nn.ReLU)} for each in (ours, apart)]
     assert kinds == [{IntegerReLU}, {nn.ReLU}]
     assert list(ours.state_dict()) == list(model.state_dict())
@@ -95,13 +96,3 @@ def test_it_is_bfloat16_s_alone_and_the_network_trains_to_the_same_bits() -> Non
         assert mine.grad is not None
         assert theirs.grad is not None
         assert torch.equal(mine.grad, theirs.grad)
-
-
-class Chosen:
-    """What a recipe says of how to compute."""
-
-    depthwise_float32 = False
-    matmul_convolutions = False
-
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
