@@ -33,7 +33,7 @@ FEW = (1, 2, 4)
 LIGHT_BYTES = 32 * 2**20
 """Of weights, which each compilation holds once more; heavier networks would gain a few hundredths at most."""
 ATTENTION = frozenset({"Softmax", "ScaledDotProductAttention"})
-"""Where they stand in a quantised graph, known sizes give other kernels and bits: logits moved by 0.01. bf16: untried."""
+"""Where they stand in a quantised graph, known sizes give other kernels and bits (0.01 of a logit). bf16: untried."""
 
 
 class OpenVinoRunner:
