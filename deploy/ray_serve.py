@@ -48,7 +48,7 @@ class Arguments(BaseModel):
     device: str = "auto"
     engine: str | None = None
     precision: str | None = None
-    max_batch: int = Field(default=16, ge=1)
+    max_batch: int | None = Field(default=None, ge=1)
     token_file: Path | None = None
     """Read where the application is built; SIGHTLINE_TOKEN there, if left out."""
     log: bool = True

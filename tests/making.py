@@ -23,15 +23,22 @@ def make_photos(folder: Path, *, classes: tuple[str, ...] = ("blue", "green", "r
     return folder
 
 
-def make_folder(path: Path, classes: tuple[str, ...] = ("blue", "green", "red")) -> ModelFolder:
-    """A model folder with fresh weights of a small network."""
+def make_folder(
+    path: Path,
+    classes: tuple[str, ...] = ("blue", "green", "red"),
+    *,
+    network: str = "resnet20",
+    image_size: int = 16,
+) -> ModelFolder:
+    """A model folder with fresh weights, of a small network unless named."""
     torch.manual_seed(0)
-    architecture = Architecture(name="resnet20", num_classes=len(classes), image_size=16)
+    architecture = Architecture(name=network, num_classes=len(classes), image_size=image_size)
     spec = ModelSpec(
         architecture=architecture,
         classes=classes,
-        preprocess=Preprocess(image_size=16, resize=18),
+        preprocess=Preprocess(image_size=image_size, resize=image_size + 2),
         calibration=Calibration(temperature=1.5, fitted_on="the validation split, 6 images"),
         provenance=Provenance(command="", created="", data={"location": "digits"}, versions={}),
     )
-    return ModelFolder.write(path, spec, create_model("resnet20", num_classes=len(classes), image_size=16).state_dict())
+    model = create_model(network, num_classes=len(classes), image_size=image_size)
+    return ModelFolder.write(path, spec, model.state_dict())

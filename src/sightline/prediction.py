@@ -15,7 +15,7 @@ from PIL import Image
 
 from sightline.decode import decode, upright_rgb
 from sightline.devices import autocast
-from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
+from sightline.engines import AUTO, Folder, Settings, answers_alone, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import open_folder
 from sightline.preprocess import Preprocess
@@ -32,7 +32,7 @@ ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
 BATCH_SIZE = 32
-"""Images that are answered at once unless asked otherwise."""
+"""Images that are answered at once unless asked otherwise, or unless each is answered alone."""
 
 TOP_K = 5
 """Classes that are given for an image unless asked otherwise."""
@@ -69,7 +69,7 @@ class Predictor:
         engine: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
     ) -> None:
         check_views(tta, folder.spec.preprocess)
         self.spec = folder.spec
@@ -78,10 +78,12 @@ class Predictor:
         if engine == AUTO:
             from sightline.measuring.choice import choose
 
-            engine = choose(folder, settings, batch_size)
+            engine = choose(folder, settings, BATCH_SIZE if batch_size is None else batch_size)
         self.engine = engine or engines_for(folder)[0]
         """The name of what computes."""
         self._network = open_network(folder, self.engine, settings)
+        self.alone = answers_alone(folder, self.engine, device)
+        """Whether images are answered one at a time unless asked otherwise, so that they always get the same bits."""
 
     @classmethod
     def open(
@@ -93,14 +95,14 @@ class Predictor:
         engine: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
     ) -> "Predictor":
         """Read a model folder or an exported one. `device` is auto, cpu, cuda or mps; exported models run on the CPU.
 
         `tta` averages the logits over several views of each image ("flip" or "five_crop"); it takes as many times as
         long. `engine` is one of `engines_for(folder)`, torch or the export's own runtime if left out; "auto" takes
-        whichever is fastest here with batches of `batch_size`, and remembers it. `precision` is float32 unless named,
-        or the export's. `threads` is the CPU's; the engine's own choice if left out.
+        whichever is fastest here with batches of `batch_size` (32 if left out), and remembers it. `precision` is
+        float32 unless named, or the export's. `threads` is the CPU's; the engine's own choice if left out.
 
         Raises RecipeError for views the model's images don't allow, ModelError for a folder that is damaged or was
         changed by hand, SightlineError for an engine, precision, device or number of threads that can't be had,
@@ -117,12 +119,15 @@ class Predictor:
         )
 
     def predict(
-        self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int = BATCH_SIZE
+        self, images: Sequence[ImageLike], *, top_k: int | None = None, batch_size: int | None = None
     ) -> list[Prediction]:
         """One Prediction for each image, in order; an unreadable image gets one with an error.
 
         `top_k` is how many classes to give: 5 if left out; of a model for several labels an image, every
         class at or above its threshold if left out, else the most probable ones whatever their thresholds.
+
+        `batch_size` is how many images are computed at once: 32 if left out, and 1 by PyTorch on the CPU, whose last
+        bits depend on what else is in a batch.
         """
         if isinstance(images, str | bytes | Path | Image.Image):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
@@ -137,14 +142,15 @@ class Predictor:
         images: Iterable[tuple[str, ImageLike | UnreadableImageError]],
         *,
         top_k: int | None = None,
-        batch_size: int = BATCH_SIZE,
+        batch_size: int | None = None,
     ) -> Iterator[Prediction]:
         """One Prediction for each (name, image) as batches are done; never holds more than a batch. See `predict`."""
         for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
             if value is not None and value < 1:
                 raise SightlineError(f"{name} must be at least 1, got {value}.")
+        size = batch_size or (1 if self.alone else BATCH_SIZE)
         remaining = iter(images)
-        while chunk := list(islice(remaining, batch_size)):
+        while chunk := list(islice(remaining, size)):
             yield from self._predict_batch(chunk, top_k)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -70,6 +70,39 @@ def test_the_torch_engine_gives_the_network_s_very_bits(folder: ModelFolder) -> 
     assert np.array_equal(open_network(folder, "torch", Settings())(images), expected)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if find_engine(name).steady])
+@pytest.mark.parametrize(
+    "network", ["resnet20", *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b0", "vit_s_16"))]
+)
+def test_a_steady_engine_gives_an_image_the_same_bits_in_any_batch(name: str, network: str, tmp_path: Path) -> None:
+    engine = open_network(make_folder(tmp_path / "model", network=network, image_size=32), name, Settings(threads=1))
+    images = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
+    alone = np.concatenate([engine(image[None]) for image in images])
+    for size in (2, 3, 4, 5, 8, 9):
+        together = [engine(images[start : start + size]) for start in range(0, len(images), size)]
+        assert np.array_equal(np.concatenate(together), alone), size
+
+
+def test_pytorch_on_the_cpu_is_given_one_image_at_a_time_unless_asked_otherwise(folder: ModelFolder) -> None:
+    seen: list[int] = []
+    predictor = Predictor(folder, device="cpu")
+    network = predictor._network
+
+    def watched(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen.append(len(images))
+        return network(images)
+
+    predictor._network = watched
+    images = list(np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8))
+    assert predictor.alone
+    own = predictor.predict(images)
+    assert seen == [1, 1, 1]
+    assert [predictor.predict([image])[0].guesses for image in images] == [prediction.guesses for prediction in own]
+    seen.clear()
+    predictor.predict(images, batch_size=2)
+    assert seen == [2, 1]
+
+
 def test_a_predictor_says_which_engine_it_has_and_refuses_what_can_t_be(folder: ModelFolder) -> None:
     assert Predictor(folder).engine == "torch"
     assert Predictor.open(folder.path, engine="channels_last").engine == "channels_last"

@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from making import make_folder
 from numpy.typing import NDArray
 
+from sightline.serving.limits import Batching, Settings
+from sightline.serving.metrics import Metrics
 from sightline.serving.run_size import clock_of_runs, fastest_run
+from sightline.serving.served import Served
 
 
 class Machine:
@@ -59,6 +64,23 @@ def test_a_size_that_takes_long_is_tried_fewer_times_before_it_is_left_out() -> 
     machine = Machine(lambda size: 0.1 * size + 0.1)
     assert machine.best(64, seconds=5.0) == 4
     assert [machine.sizes.count(size) for size in (1, 2, 4, 8)] == [6, 6, 3, 0]
+
+
+@pytest.mark.parametrize(("asked", "most"), [(None, 1), (4, 4)], ids=["one unless asked", "as asked"])
+def test_a_model_that_pytorch_runs_is_given_one_image_at_a_time(
+    asked: int | None, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def fastest(_: object, __: int, largest: int, **___: object) -> tuple[int, float]:
+        given.append(largest)
+        return largest, 0.1
+
+    monkeypatch.setattr("sightline.serving.served.fastest_run", fastest)
+    folder = make_folder(tmp_path / "model")
+    settings = Settings(models=(str(folder.path),), device="cpu", batching=Batching(max_batch=asked))
+    Served(settings, Metrics())._open(folder.path)
+    assert given == [most]
 
 
 def test_others_on_the_same_core_do_not_lengthen_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

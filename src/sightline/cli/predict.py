@@ -37,7 +37,12 @@ def predict(
             help="Classes to give for each image; 3, or those above their thresholds with several labels.", min=1
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images predicted at once.", min=1)] = 32,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Images predicted at once: 32; 1 by PyTorch on the CPU, whose last bits a batch changes.", min=1
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     tta: Annotated[
         Tta | None, typer.Option(help="Test-time augmentation: average over several views of each image.")
@@ -59,14 +64,14 @@ def predict(
 ) -> None:
     """Label images with their probabilities. Exit code 1 if any of them could not be read."""
     from sightline.data.listing import list_images
-    from sightline.prediction import Predictor
+    from sightline.prediction import BATCH_SIZE, Predictor
     from sightline.progress import track
 
     listed = list_images(images)
     if server is not None:
         unused = {"--tta": tta, "--engine": engine, "--precision": precision, "--threads": threads}
         unused["--device"] = None if device == "auto" else device
-        stream = ask_server(Asked(server, str(model), top_k, batch_size), listed.read(), unused=unused)
+        stream = ask_server(Asked(server, str(model), top_k, batch_size or BATCH_SIZE), listed.read(), unused=unused)
     else:
         if engine is not None:
             say()

@@ -23,7 +23,13 @@ def serve(
         str | None, typer.Option(help="What computes; auto is the fastest here, the folder's own if left out.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="float32 or bf16; the folder's own if left out.")] = None,
-    max_batch: Annotated[int, typer.Option(help="Images in one run of the model at most.", min=1)] = 16,
+    max_batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Images in one run of the model at most: 16; 1 by PyTorch on a CPU, whose last bits a batch changes.",
+            min=1,
+        ),
+    ] = None,
     max_wait_ms: Annotated[float, typer.Option(help="How long an image waits for others being decoded.", min=0)] = 5.0,
     max_queue: Annotated[int, typer.Option(help="Images waiting at most; beyond it clients get 429.", min=1)] = 256,
     max_queue_seconds: Annotated[

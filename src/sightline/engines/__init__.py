@@ -67,6 +67,8 @@ class Engine:
     """The format that a model folder's network is converted to; None where torch's own weights are read."""
     gpu: bool = False
     """Whether it can compute on a GPU."""
+    steady: bool = True
+    """Whether an image's logits, computed on the CPU, have the same bits whatever batch the image comes in."""
 
     @property
     def missing(self) -> str | None:
@@ -102,6 +104,18 @@ def default_precision(folder: Folder) -> str:
     """What a folder is computed in unless asked otherwise: float32, or what it was exported in."""
     artefact = artefact_of(folder)
     return "float32" if artefact is None else artefact.precision
+
+
+def answers_alone(folder: Folder, name: str, device: str) -> bool:
+    """Whether images are answered one at a time unless asked otherwise: on the CPU, where a batch changes the bits."""
+    known = catalog.names(__name__)  # a format's runtime that is no engine is steady
+    if name not in known or find_engine(name).steady:
+        return False
+    if artefact_of(folder) is not None:
+        return True
+    from sightline.devices import pick_device
+
+    return pick_device(device).type == "cpu"
 
 
 def artefact_of(folder: Folder) -> "Artefact | None":

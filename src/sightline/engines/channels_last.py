@@ -18,4 +18,5 @@ ENTRY = Engine(
     precisions=("float32", "bf16"),
     open=open_channels_last,
     gpu=True,
+    steady=False,
 )

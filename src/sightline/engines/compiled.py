@@ -91,4 +91,5 @@ ENTRY = Engine(
     open=open_compiled,
     reads={"torch": open_program},
     gpu=True,
+    steady=False,
 )

@@ -68,4 +68,5 @@ ENTRY = Engine(
     precisions=("float32", "bf16"),
     open=open_eager,
     gpu=True,
+    steady=False,
 )

@@ -53,7 +53,8 @@ class Batcher:
     def __init__(self, model: Model, *, batching: Batching, limits: Limits, metrics: Metrics, cores: int) -> None:
         """The model runs in the event loop where there is one core and `model.run_seconds` are short."""
         self._model = model
-        self._batching = batching
+        self._most = batching.largest()  # images in a run
+        self._max_wait_seconds = batching.max_wait_seconds
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._waiting = 0  # images accepted and not yet answered; the event loop's alone
@@ -77,7 +78,7 @@ class Batcher:
         self._in_loop = alone and model.run_seconds <= SHORT_SECONDS
         self._is_scheduled = False  # the event loop's next run; the event loop's alone, and so is what follows
         self._turns = Turns(model.run_seconds)
-        self._background_batch = min(BACKGROUND_BATCH, batching.max_batch) if self._in_loop else BACKGROUND_BATCH
+        self._background_batch = min(BACKGROUND_BATCH, self._most) if self._in_loop else BACKGROUND_BATCH
         self._decoded_with_run = (LARGE_BYTES_IN_LOOP if self._in_loop else LARGE_BYTES) if alone else 0  # bytes
 
         name = model.name
@@ -188,7 +189,7 @@ class Batcher:
             self._idle.set()
 
     def _decode_forever(self) -> None:
-        ahead = 2 * self._batching.max_batch  # what is decoded waits in memory, and may be dropped after all
+        ahead = 2 * self._most  # what is decoded waits in memory, and may be dropped after all
         while True:
             with self._has_arrived:
                 while not self._closed and (not self._arrived or len(self._ready) >= ahead):
@@ -285,16 +286,14 @@ class Batcher:
         """Seconds until a run should start at the latest; 0 is now, None when there is nothing to run."""
         if not self._ready:
             return 0 if self._background and not self._decoding and not self._arrived else None
-        if len(self._ready) >= self._batching.max_batch or not (self._decoding or self._arrived):
+        if len(self._ready) >= self._most or not (self._decoding or self._arrived):
             return 0
         waited = time.monotonic() - self._ready[0].ready_at
-        return max(0.0, self._batching.max_wait_seconds - waited)
+        return max(0.0, self._max_wait_seconds - waited)
 
     def _take(self) -> list[Work]:
-        held_up = bool(self._arrived) and len(self._ready) >= 2 * self._batching.max_batch
-        line, size = (
-            (self._ready, self._batching.max_batch) if self._ready else (self._background, self._background_batch)
-        )
+        held_up = bool(self._arrived) and len(self._ready) >= 2 * self._most
+        line, size = (self._ready, self._most) if self._ready else (self._background, self._background_batch)
         taken = [line.popleft() for _ in range(min(size, len(line)))]
         if held_up:
             self._has_arrived.notify_all()

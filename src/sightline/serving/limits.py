@@ -47,22 +47,31 @@ class Limits:
             )
 
 
+MAX_BATCH = 16
+"""Images in a run of a model unless told otherwise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Batching:
     """How images are put together for one run of the model."""
 
-    max_batch: int = 16
-    """Images in a run at most; a model that is opened says of which size up to it an image costs least here."""
+    max_batch: int | None = None
+    """Images in a run at most; a model that is opened says of which size up to it an image costs least here. If left
+    out 16, and 1 of a model that answers images alone (`Predictor.alone`)."""
     max_wait_seconds: float = 0.005
     """How long a decoded image waits for others that are being decoded. With none under way it never waits."""
     decode_threads: int = 0
     """Threads that decode; 0 is one more than the cores, at most 8, and on a single core the model's own."""
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1:
+        if self.max_batch is not None and self.max_batch < 1:
             raise SightlineError(f"max_batch must be at least 1, got {self.max_batch}.")
         if self.max_wait_seconds < 0:
             raise SightlineError(f"max_wait_seconds must be at least 0, got {self.max_wait_seconds}.")
+
+    def largest(self, *, alone: bool = False) -> int:
+        """Images in a run at most, of a model that answers them alone or together."""
+        return self.max_batch or (1 if alone else MAX_BATCH)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,10 +169,10 @@ class Served:
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.threads,
-            batch_size=settings.batching.max_batch,
+            batch_size=settings.batching.largest(),
         )
         side = predictor.spec.preprocess.image_size
-        most, clock = settings.batching.max_batch, clock_of_runs(settings.device)
+        most, clock = settings.batching.largest(alone=predictor.alone), clock_of_runs(settings.device)
         size, run_seconds = fastest_run(predictor.probabilities, side, most, clock=clock)
         return predictor, read_description(path), size, run_seconds
 
