@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from making import make_folder, make_photos
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.prediction import Predictor
+from sightline.prediction import MOST_DECODERS, ImageLike, Predictor
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -54,6 +55,40 @@ def test_an_unreadable_image_fails_alone(predictor: Predictor, photos: Path) -> 
     assert answers[1].error == "the file is empty"
     assert answers[2].error == "No such file or directory"
     assert "must be uint8" in str(answers[3].error)
+
+
+def test_images_are_read_as_far_ahead_as_a_batch_and_its_decoders_and_no_farther(
+    predictor: Predictor, photos: Path
+) -> None:
+    content = (photos / "red" / "000.jpg").read_bytes()
+    taken = 0
+
+    def images() -> Iterator[tuple[str, bytes]]:
+        nonlocal taken
+        for number in range(100):
+            taken += 1
+            yield str(number), content if number % 3 else b"no image"
+
+    stream = predictor.predict_stream(images(), batch_size=4)
+    first = [next(stream) for _ in range(4)]
+    assert [prediction.name for prediction in first] == ["0", "1", "2", "3"]
+    assert [prediction.error is None for prediction in first] == [False, True, True, False]
+    assert 8 < taken <= 8 + MOST_DECODERS
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sightline-decode")]
+
+
+def test_an_array_is_answered_before_the_next_one_is_asked_for(predictor: Predictor, photos: Path) -> None:
+    taken: list[str] = []
+
+    def images() -> Iterator[tuple[str, ImageLike]]:
+        for name, image in [("file", photos / "red" / "000.jpg"), *(("frame", np.zeros((20, 20, 3), np.uint8)),) * 2]:
+            taken.append(name)
+            yield name, image
+
+    stream = predictor.predict_stream(images(), batch_size=1)
+    assert [next(stream).name, next(stream).name] == ["file", "frame"]
+    assert taken == ["file", "frame"]
 
 
 def test_a_name_that_no_file_can_have_fails_alone(predictor: Predictor, photos: Path) -> None:

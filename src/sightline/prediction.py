@@ -3,7 +3,9 @@
 An exported model is answered for without importing torch, unless its format is torch's own.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.decode import decode, upright_rgb
-from sightline.devices import autocast
+from sightline.devices import autocast, cores
 from sightline.engines import AUTO, Folder, Settings, answers_alone, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import open_folder
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
 
     from sightline.data.loader import Batches
 
+Prepared: TypeAlias = NDArray[np.uint8] | UnreadableImageError
+"""What the network sees of an image, (3, image_size, image_size), or why there is nothing."""
+
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
 BATCH_SIZE = 32
 """Images that are answered at once unless asked otherwise, or unless each is answered alone."""
+
+MOST_DECODERS = 8
+"""Threads that decode ahead of the network at most."""
 
 TOP_K = 5
 """Classes that are given for an image unless asked otherwise."""
@@ -144,12 +152,16 @@ class Predictor:
         top_k: int | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Prediction]:
-        """One Prediction for each (name, image) as batches are done; never holds more than a batch. See `predict`."""
+        """One Prediction for each (name, image) as batches are done. See `predict`.
+
+        Files are read and decoded ahead, on threads: as many as a batch holds, and one for each thread.
+        """
         for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
             if value is not None and value < 1:
                 raise SightlineError(f"{name} must be at least 1, got {value}.")
         size = batch_size or (1 if self.alone else BATCH_SIZE)
-        remaining = iter(images)
+        window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
+        remaining = _prepared(images, window, ahead=size)
         while chunk := list(islice(remaining, size)):
             yield from self._predict_batch(chunk, top_k)
 
@@ -165,23 +177,14 @@ class Predictor:
         """Pixels as for `logits` -> (B, K), calibrated."""
         return self.spec.probabilities_of(self.logits(pixels))
 
-    def _predict_batch(
-        self, chunk: list[tuple[str, ImageLike | UnreadableImageError]], top_k: int | None
-    ) -> Iterator[Prediction]:
-        errors: dict[int, str] = {}
-        pixels: dict[int, NDArray[np.uint8]] = {}
-        window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
-        for place, (_, image) in enumerate(chunk):
-            try:
-                pixels[place] = window(_read(image)).transpose(2, 0, 1)
-            except UnreadableImageError as error:
-                errors[place] = str(error)
-        rows = dict(zip(pixels, self.probabilities(np.stack(list(pixels.values()))), strict=True)) if pixels else {}
-        for place, (name, _) in enumerate(chunk):
-            if place in errors:
-                yield Prediction(name, error=errors[place])
-                continue
-            yield Prediction(name, self.guesses(rows[place], top_k))
+    def _predict_batch(self, chunk: list[tuple[str, Prepared]], top_k: int | None) -> Iterator[Prediction]:
+        pixels = [image for _, image in chunk if not isinstance(image, UnreadableImageError)]
+        rows = iter(self.probabilities(np.stack(pixels)) if pixels else ())
+        for name, image in chunk:
+            if isinstance(image, UnreadableImageError):
+                yield Prediction(name, error=str(image))
+            else:
+                yield Prediction(name, self.guesses(next(rows), top_k))
 
     def guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
         """The classes to give for one image's probabilities (K,), the most probable first; `top_k` as for `predict`."""
@@ -221,6 +224,39 @@ def collect_logits(
             rows.append(averaged(model, pixels, preprocess, tta).float().cpu())
     model.train(training)
     return torch.cat(rows)
+
+
+def _prepared(
+    images: Iterable[tuple[str, ImageLike | UnreadableImageError]],
+    window: Callable[[Image.Image], NDArray[np.uint8]],
+    *,
+    ahead: int,
+) -> Iterator[tuple[str, Prepared]]:
+    """The images in order; while one is waited for, about as many as `ahead` after it are decoded on threads."""
+
+    def prepare(image: ImageLike | UnreadableImageError) -> Prepared:
+        try:
+            return window(_read(image)).transpose(2, 0, 1)
+        except UnreadableImageError as error:
+            return error
+
+    decoders = min(MOST_DECODERS, cores())
+    pool = ThreadPoolExecutor(decoders, thread_name_prefix="sightline-decode")
+    try:
+        waiting: deque[tuple[str, Future[Prepared]]] = deque()
+        for name, image in images:
+            is_file = isinstance(image, str | Path | bytes)
+            if is_file:
+                waiting.append((name, pool.submit(prepare, image)))
+            while len(waiting) > (ahead + decoders if is_file else 0):
+                first, done = waiting.popleft()
+                yield first, done.result()
+            if not is_file:  # the caller's own object is not for several threads, nor has it to be waited for
+                yield name, prepare(image)
+        for name, done in waiting:
+            yield name, done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
