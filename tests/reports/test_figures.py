@@ -2,10 +2,11 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from sightline.evaluation.calibration import calibration_error, reliability
 from sightline.evaluation.metrics import ProbabilityFigures
-from sightline.reports.figures import curves, reliability_diagram
+from sightline.reports.figures import curves, label_points, reliability_diagram
 
 HISTORY = [
     {"epoch": 1, "train_loss": 2.0, "val_loss": None, "train_accuracy": 0.3, "val_accuracy": None, "lr": 0.1},
@@ -64,3 +65,10 @@ def test_two_charts_share_no_id() -> None:
 
 def test_equal_figures_are_equal_charts() -> None:
     assert diagram() == diagram()
+
+
+def test_points_that_lie_on_each_other_share_a_label() -> None:
+    axes = Figure(figsize=(4, 3)).subplots()
+    axes.set(xlim=(0, 100), ylim=(0, 1))
+    label_points(axes, [(50, 0.5, "1"), (20, 0.5, "2"), (51, 0.5, "3"), (50, 0.9, "4")])
+    assert [text.get_text() for text in axes.texts] == ["1, 3", "2", "4"]

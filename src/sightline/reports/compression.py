@@ -15,7 +15,7 @@ from sightline.compressing.table import RESULT
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.paired import PairedTest
 from sightline.evaluation.text import shorten
-from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, svg
+from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, label_points, svg
 from sightline.reports.front import unbeaten
 from sightline.reports.html import page_template, write_page
 
@@ -132,14 +132,14 @@ def _chart(rows: Sequence[Row], cost: Callable[[Row], float], label: str, name: 
         axes = figure.subplots()
         line = [[cost(row) for row in front], [row.accuracy.value for row in front]]
         axes.step(*line, where="post", color=MUTED, linewidth=0.9)
-        for number, row in enumerate(rows, 1):
+        for row in rows:
             place, colour = cost(row), ACCENT if row in front else INK
             axes.vlines(place, row.accuracy.low, row.accuracy.high, color=colour, linewidth=1, alpha=0.6)
             fill = "full" if row in front else "none"
             axes.plot([place], [row.accuracy.value], "o", color=colour, markersize=6, fillstyle=fill)
-            axes.annotate(str(number), (place, row.accuracy.value), (7, 3), textcoords="offset points", fontsize=8)
         axes.margins(x=0.12)
         axes.set_xlim(left=0)
+        label_points(axes, [(cost(row), row.accuracy.value, str(number)) for number, row in enumerate(rows, 1)])
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel(label)

@@ -42,6 +42,9 @@ STYLE: Any = {
 _SIZE = (3.9, 2.8)
 """Inches. A chart fills a phone's width or a third of a screen's, so it is drawn once for both."""
 
+_LABEL_POINTS = 9
+"""What a label takes up, in points each way."""
+
 History = Sequence[Mapping[str, float | None]]
 
 
@@ -60,6 +63,24 @@ def curves(history: History, *, accuracy: str = "Accuracy") -> list[Markup]:
         for columns, title, percent in charts
         if any(len(_points(history, column)[0]) > 1 for column in columns)
     ]
+
+
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """A label beside each point (x, y); points that are too near for labels of their own share one.
+
+    To be called when the axes have their limits.
+    """
+    shared: list[tuple[float, float, list[str]]] = []
+    for x, y, label in points:
+        for other_x, other_y, labels in shared:
+            across, down = axes.transData.transform((x, y)) - axes.transData.transform((other_x, other_y))
+            if max(abs(across), abs(down)) < _LABEL_POINTS * axes.figure.dpi / 72:
+                labels.append(label)
+                break
+        else:
+            shared.append((x, y, [label]))
+    for x, y, labels in shared:
+        axes.annotate(", ".join(labels), (x, y), (6, 3), textcoords="offset points", fontsize=8)
 
 
 def reliability_diagram(

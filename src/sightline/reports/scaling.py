@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, svg
+from sightline.reports.figures import ACCENT, INK, MUTED, STYLE, label_points, svg
 from sightline.reports.front import unbeaten
 from sightline.reports.html import page_template, write_page
 from sightline.reports.study import luck, points
@@ -130,15 +130,14 @@ def _chart(contest: dict[str, Any], result: dict[str, Any], name: str) -> Markup
             color=MUTED,
             linewidth=0.9,
         )
-        named: dict[tuple[float, float], list[str]] = {}
+        labels: list[tuple[float, float, str]] = []
         for row in rows:
             place = row["candidate"]["cost"] / unit
             axes.plot([place] * len(_runs(row)), _runs(row), "o", color=ACCENT, markersize=5, fillstyle="none")
             axes.plot([place], [row["mean"]], "o", color=INK, markersize=4)
-            named.setdefault((place, row["mean"]), []).append(f"{numbers[row['candidate']['name']]}")
-        for mark, names in named.items():  # those that coincide have one label
-            axes.annotate(", ".join(names), mark, (6, 3), textcoords="offset points", fontsize=8)
+            labels.append((place, row["mean"], f"{numbers[row['candidate']['name']]}"))
         axes.margins(x=0.12)
+        label_points(axes, labels)
         axes.yaxis.set_major_formatter(PercentFormatter(1))
         axes.set_xlabel("Million multiply-accumulates" if result["cost"] == "macs" else "Milliseconds, this machine")
         axes.set_ylabel(f"Validation {contest['figure'].replace('_', ' ')}")
