@@ -10,7 +10,7 @@ from making import make_folder, make_photos
 from PIL import Image
 
 from sightline.errors import SightlineError
-from sightline.prediction import MOST_DECODERS, ImageLike, Predictor
+from sightline.prediction import MOST_DECODERS, Predictor
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -78,17 +78,29 @@ def test_images_are_read_as_far_ahead_as_a_batch_and_its_decoders_and_no_farther
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sightline-decode")]
 
 
-def test_an_array_is_answered_before_the_next_one_is_asked_for(predictor: Predictor, photos: Path) -> None:
-    taken: list[str] = []
+def test_no_thread_outlives_a_network_that_fails(
+    predictor: Predictor, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("the network failed")
 
-    def images() -> Iterator[tuple[str, ImageLike]]:
-        for name, image in [("file", photos / "red" / "000.jpg"), *(("frame", np.zeros((20, 20, 3), np.uint8)),) * 2]:
-            taken.append(name)
-            yield name, image
+    monkeypatch.setattr(predictor, "probabilities", fail)
+    with pytest.raises(RuntimeError, match="the network failed"):
+        predictor.predict([photos / "red" / "000.jpg"] * 50)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sightline-decode")]
 
-    stream = predictor.predict_stream(images(), batch_size=1)
-    assert [next(stream).name, next(stream).name] == ["file", "frame"]
-    assert taken == ["file", "frame"]
+
+def test_a_file_is_answered_before_the_next_where_batches_are_of_one(predictor: Predictor, photos: Path) -> None:
+    answered: list[str] = []
+
+    def images() -> Iterator[tuple[str, Path]]:
+        for number in range(3):
+            assert len(answered) == number
+            yield str(number), photos / "red" / "000.jpg"
+
+    for prediction in predictor.predict_stream(images(), batch_size=1):
+        answered.append(prediction.name)  # the generator looks at it meanwhile
+    assert answered == ["0", "1", "2"]
 
 
 def test_a_name_that_no_file_can_have_fails_alone(predictor: Predictor, photos: Path) -> None:

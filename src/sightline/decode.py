@@ -16,8 +16,11 @@ An animation gives its first frame. The format is found from the content, never 
 """
 
 import struct
+import threading
 import zlib
+from collections.abc import Callable
 from io import BytesIO
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -25,8 +28,15 @@ from PIL import ExifTags, Image
 from sightline.errors import UnreadableImageError
 from sightline.jpeg import plain_jpeg
 
+Result = TypeVar("Result")
+
 MAX_PIXELS = 89_478_485
 """Larger images are refused unread: a few kilobytes can unpack to gigabytes. Pillow's own bound."""
+
+LARGE_PIXELS = 12_500_000
+"""Larger images are decoded one at a time: several of the largest allowed at once would fill the memory."""
+
+_one_large = threading.Lock()
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -57,6 +67,20 @@ _TURNS = {
 
 class TooManyPixelsError(UnreadableImageError):
     """An image whose header states more pixels than allowed; nothing of it was decoded."""
+
+
+def large_alone(read: Callable[[int], Result], max_pixels: int = MAX_PIXELS) -> Result:
+    """`read(max_pixels)`, for threads that decode beside each other: a large image is read by one of them at a time.
+
+    `read` raises TooManyPixelsError where the image has more pixels than it is told.
+    """
+    try:
+        return read(min(max_pixels, LARGE_PIXELS))
+    except TooManyPixelsError:
+        if max_pixels <= LARGE_PIXELS:
+            raise
+    with _one_large:
+        return read(max_pixels)
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

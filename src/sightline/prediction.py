@@ -3,9 +3,8 @@
 An exported model is answered for without importing torch, unless its format is torch's own.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.decode import decode, upright_rgb
+from sightline.ahead import in_order
+from sightline.decode import decode, large_alone, upright_rgb
 from sightline.devices import autocast, cores
-from sightline.engines import AUTO, Folder, Settings, answers_alone, default_precision, engines_for, open_network
+from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import open_folder
 from sightline.preprocess import Preprocess
@@ -30,14 +30,11 @@ if TYPE_CHECKING:
 
     from sightline.data.loader import Batches
 
-Prepared: TypeAlias = NDArray[np.uint8] | UnreadableImageError
-"""What the network sees of an image, (3, image_size, image_size), or why there is nothing."""
-
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
 """A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
 BATCH_SIZE = 32
-"""Images that are answered at once unless asked otherwise, or unless each is answered alone."""
+"""Images that are answered at once unless asked otherwise."""
 
 MOST_DECODERS = 8
 """Threads that decode ahead of the network at most."""
@@ -80,18 +77,24 @@ class Predictor:
         batch_size: int | None = None,
     ) -> None:
         check_views(tta, folder.spec.preprocess)
+        _check_positive(batch_size=batch_size)
         self.spec = folder.spec
         self.tta: TestTimeAugmentation | None = tta
-        settings = Settings(precision=precision or default_precision(folder), threads=threads, device=device)
+        self._batch_size = BATCH_SIZE if batch_size is None else batch_size
+        settings = Settings(
+            precision=precision or default_precision(folder),
+            threads=threads,
+            device=device,
+            steady=batch_size is None,
+        )
         if engine == AUTO:
             from sightline.measuring.choice import choose
 
-            engine = choose(folder, settings, BATCH_SIZE if batch_size is None else batch_size)
+            engine = choose(folder, settings, self._batch_size)
         self.engine = engine or engines_for(folder)[0]
         """The name of what computes."""
         self._network = open_network(folder, self.engine, settings)
-        self.alone = answers_alone(folder, self.engine, device)
-        """Whether images are answered one at a time unless asked otherwise, so that they always get the same bits."""
+        self._num_decoders = min(MOST_DECODERS, threads or cores())
 
     @classmethod
     def open(
@@ -109,8 +112,11 @@ class Predictor:
 
         `tta` averages the logits over several views of each image ("flip" or "five_crop"); it takes as many times as
         long. `engine` is one of `engines_for(folder)`, torch or the export's own runtime if left out; "auto" takes
-        whichever is fastest here with batches of `batch_size` (32 if left out), and remembers it. `precision` is
-        float32 unless named, or the export's. `threads` is the CPU's; the engine's own choice if left out.
+        whichever is fastest here with batches of `batch_size`, and remembers it. `precision` is float32 unless named,
+        or the export's. `threads` is the CPU's; the engine's own choice if left out.
+
+        `batch_size` is how many images are answered at once, 32 if left out. On the CPU the last bits of PyTorch's
+        answers depend on what else is in a batch, so that it computes one image at a time unless a number is named.
 
         Raises RecipeError for views the model's images don't allow, ModelError for a folder that is damaged or was
         changed by hand, SightlineError for an engine, precision, device or number of threads that can't be had,
@@ -134,8 +140,7 @@ class Predictor:
         `top_k` is how many classes to give: 5 if left out; of a model for several labels an image, every
         class at or above its threshold if left out, else the most probable ones whatever their thresholds.
 
-        `batch_size` is how many images are computed at once: 32 if left out, and 1 by PyTorch on the CPU, whose last
-        bits depend on what else is in a batch.
+        `batch_size` is how many images are answered at once; what the predictor was opened with if left out.
         """
         if isinstance(images, str | bytes | Path | Image.Image):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
@@ -154,16 +159,14 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """One Prediction for each (name, image) as batches are done. See `predict`.
 
-        Files are read and decoded ahead, on threads: as many as a batch holds, and one for each thread.
+        Where a batch has more than one image, files are read and decoded ahead, on threads: as many as a batch holds
+        and a few more, which have to stay until they are answered.
         """
-        for name, value in {"top_k": top_k, "batch_size": batch_size}.items():
-            if value is not None and value < 1:
-                raise SightlineError(f"{name} must be at least 1, got {value}.")
-        size = batch_size or (1 if self.alone else BATCH_SIZE)
-        window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
-        remaining = _prepared(images, window, ahead=size)
-        while chunk := list(islice(remaining, size)):
-            yield from self._predict_batch(chunk, top_k)
+        _check_positive(top_k=top_k, batch_size=batch_size)
+        size = batch_size or self._batch_size
+        with closing(self._prepared(images, ahead=size + self._num_decoders if size > 1 else 0)) as remaining:
+            while chunk := list(islice(remaining, size)):
+                yield from self._predict_batch(chunk, top_k)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, image_size, image_size) uint8 -> (B, K) logits, not calibrated.
@@ -177,14 +180,40 @@ class Predictor:
         """Pixels as for `logits` -> (B, K), calibrated."""
         return self.spec.probabilities_of(self.logits(pixels))
 
-    def _predict_batch(self, chunk: list[tuple[str, Prepared]], top_k: int | None) -> Iterator[Prediction]:
-        pixels = [image for _, image in chunk if not isinstance(image, UnreadableImageError)]
+    def _prepared(
+        self, images: Iterable[tuple[str, ImageLike | UnreadableImageError]], *, ahead: int
+    ) -> "Generator[_Prepared]":
+        """The images in order, files among them decoded ahead."""
+        window = self.spec.preprocess.canvas if needs_canvas(self.tta) else self.spec.preprocess.pixels
+
+        def prepare(image: ImageLike) -> "NDArray[np.uint8] | UnreadableImageError":
+            try:
+                return large_alone(lambda most: window(_read(image, most)).transpose(2, 0, 1))
+            except UnreadableImageError as error:
+                return error
+
+        def begun() -> "Iterator[_Prepared | tuple[str, str | Path | bytes]]":
+            for name, image in images:
+                if isinstance(image, UnreadableImageError):
+                    yield _Prepared(name, image)
+                elif isinstance(image, str | Path | bytes):
+                    yield name, image
+                else:  # the caller's own object, which is not for several threads
+                    yield _Prepared(name, prepare(image))
+
+        def finished(item: "_Prepared | tuple[str, str | Path | bytes]") -> _Prepared:
+            return item if isinstance(item, _Prepared) else _Prepared(item[0], prepare(item[1]))
+
+        return in_order(finished, begun(), threads=self._num_decoders, ahead=ahead, name="sightline-decode")
+
+    def _predict_batch(self, chunk: "list[_Prepared]", top_k: int | None) -> Iterator[Prediction]:
+        pixels = [image.pixels for image in chunk if not isinstance(image.pixels, UnreadableImageError)]
         rows = iter(self.probabilities(np.stack(pixels)) if pixels else ())
-        for name, image in chunk:
-            if isinstance(image, UnreadableImageError):
-                yield Prediction(name, error=str(image))
+        for image in chunk:
+            if isinstance(image.pixels, UnreadableImageError):
+                yield Prediction(image.name, error=str(image.pixels))
             else:
-                yield Prediction(name, self.guesses(next(rows), top_k))
+                yield Prediction(image.name, self.guesses(next(rows), top_k))
 
     def guesses(self, probabilities: NDArray[np.float64], top_k: int | None) -> tuple[Guess, ...]:
         """The classes to give for one image's probabilities (K,), the most probable first; `top_k` as for `predict`."""
@@ -226,48 +255,29 @@ def collect_logits(
     return torch.cat(rows)
 
 
-def _prepared(
-    images: Iterable[tuple[str, ImageLike | UnreadableImageError]],
-    window: Callable[[Image.Image], NDArray[np.uint8]],
-    *,
-    ahead: int,
-) -> Iterator[tuple[str, Prepared]]:
-    """The images in order; while one is waited for, about as many as `ahead` after it are decoded on threads."""
-
-    def prepare(image: ImageLike | UnreadableImageError) -> Prepared:
-        try:
-            return window(_read(image)).transpose(2, 0, 1)
-        except UnreadableImageError as error:
-            return error
-
-    decoders = min(MOST_DECODERS, cores())
-    pool = ThreadPoolExecutor(decoders, thread_name_prefix="sightline-decode")
-    try:
-        waiting: deque[tuple[str, Future[Prepared]]] = deque()
-        for name, image in images:
-            is_file = isinstance(image, str | Path | bytes)
-            if is_file:
-                waiting.append((name, pool.submit(prepare, image)))
-            while len(waiting) > (ahead + decoders if is_file else 0):
-                first, done = waiting.popleft()
-                yield first, done.result()
-            if not is_file:  # the caller's own object is not for several threads, nor has it to be waited for
-                yield name, prepare(image)
-        for name, done in waiting:
-            yield name, done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _check_positive(**numbers: int | None) -> None:
+    """Raise SightlineError for one below 1."""
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise SightlineError(f"{name} must be at least 1, got {value}.")
 
 
-def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
-    if isinstance(image, UnreadableImageError):
-        raise image
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An image on its way to the network."""
+
+    name: str
+    pixels: NDArray[np.uint8] | UnreadableImageError
+    """(3, S, S): what the network sees, or the canvas that views are cut from; or why there is nothing."""
+
+
+def _read(image: ImageLike, max_pixels: int) -> Image.Image:
     if isinstance(image, Image.Image):
         return _checked(image)
     if isinstance(image, np.ndarray):
         return _from_array(image)
     if isinstance(image, bytes):
-        return decode(image)
+        return decode(image, max_pixels=max_pixels)
     if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
         raise UnreadableImageError(f"expected a path, bytes, a Pillow image or an array, got {type(image).__name__}")
     try:
@@ -276,7 +286,7 @@ def _read(image: ImageLike | UnreadableImageError) -> Image.Image:
         raise UnreadableImageError(error.strerror or str(error)) from error
     except ValueError as error:  # a null character, or a surrogate that no bytes stand for
         raise UnreadableImageError(f"no file can have this name: {error}") from error
-    return decode(content)
+    return decode(content, max_pixels=max_pixels)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

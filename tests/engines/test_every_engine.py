@@ -7,9 +7,10 @@ import pytest
 from making import make_folder
 from numpy.typing import NDArray
 
-from sightline import catalog
+from sightline import catalog, engines
 from sightline.conversion import converted, farthest
 from sightline.engines import Engine, Settings, engines_for, find_engine, open_network
+from sightline.engines.torch import TorchNetwork
 from sightline.errors import ModelError, SightlineError
 from sightline.exported_folder import ExportedFolder
 from sightline.files import cache_folder
@@ -70,37 +71,60 @@ def test_the_torch_engine_gives_the_network_s_very_bits(folder: ModelFolder) -> 
     assert np.array_equal(open_network(folder, "torch", Settings())(images), expected)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if find_engine(name).steady])
 @pytest.mark.parametrize(
-    "network", ["resnet20", *(pytest.param(name, marks=pytest.mark.slow) for name in ("efficientnet_b0", "vit_s_16"))]
+    ("name", "network", "threads"),
+    [
+        ("onnx", "resnet20", 1),
+        *(
+            pytest.param(name, network, threads, marks=pytest.mark.slow)
+            for name in NAMES
+            if find_engine(name).steady
+            for network in ("efficientnet_b0", "vit_s_16")
+            for threads in (1, None)
+        ),
+    ],
 )
-def test_a_steady_engine_gives_an_image_the_same_bits_in_any_batch(name: str, network: str, tmp_path: Path) -> None:
-    engine = open_network(make_folder(tmp_path / "model", network=network, image_size=32), name, Settings(threads=1))
-    images = np.random.default_rng(0).integers(0, 256, (9, 3, 32, 32), dtype=np.uint8)
+def test_a_steady_engine_gives_an_image_the_same_bits_in_any_batch(
+    name: str, network: str, threads: int | None, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "model", network=network, image_size=32)
+    engine = open_network(folder, name, Settings(threads=threads))
+    images = np.random.default_rng(0).integers(0, 256, (33, 3, 32, 32), dtype=np.uint8)
     alone = np.concatenate([engine(image[None]) for image in images])
-    for size in (2, 3, 4, 5, 8, 9):
+    for size in (2, 3, 4, 5, 8, 16, 32, 33):
         together = [engine(images[start : start + size]) for start in range(0, len(images), size)]
         assert np.array_equal(np.concatenate(together), alone), size
 
 
-def test_pytorch_on_the_cpu_is_given_one_image_at_a_time_unless_asked_otherwise(folder: ModelFolder) -> None:
+@pytest.mark.parametrize("engine", CHEAP)
+def test_pytorch_on_the_cpu_computes_one_image_at_a_time_unless_asked_otherwise(
+    engine: str, folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
-    predictor = Predictor(folder, device="cpu")
-    network = predictor._network
+    call = TorchNetwork.__call__
 
-    def watched(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def watched(network: TorchNetwork, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         seen.append(len(images))
-        return network(images)
+        return call(network, images)
 
-    predictor._network = watched
-    images = list(np.random.default_rng(0).integers(0, 256, (3, 20, 20, 3), dtype=np.uint8))
-    assert predictor.alone
-    own = predictor.predict(images)
+    monkeypatch.setattr(TorchNetwork, "__call__", watched)
+    images = pixels(3)
+    alone = Predictor(folder, device="cpu", engine=engine).logits(images)
     assert seen == [1, 1, 1]
-    assert [predictor.predict([image])[0].guesses for image in images] == [prediction.guesses for prediction in own]
     seen.clear()
-    predictor.predict(images, batch_size=2)
-    assert seen == [2, 1]
+    together = Predictor(folder, device="cpu", engine=engine, batch_size=3).logits(images)
+    assert seen == [3]
+    assert farthest(together, alone) <= FLOAT32.max_difference
+
+
+def test_a_runtime_that_was_not_tried_is_given_one_image_at_a_time(
+    folder: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_open", lambda *_: lambda images: np.full((len(images), 3), len(images)))
+    assert open_network(folder, "torch", Settings(device="cpu"))(pixels(3))[0, 0] == 3
+    assert open_network(folder, "torch", Settings(device="cpu", steady=True))(pixels(3))[0, 0] == 1
+    assert open_network(folder, "executorch", Settings(device="cpu", steady=True))(pixels(3))[0, 0] == 1
+    assert open_network(folder, "onnx", Settings(device="cpu", steady=True))(pixels(3))[0, 0] == 3
 
 
 def test_a_predictor_says_which_engine_it_has_and_refuses_what_can_t_be(folder: ModelFolder) -> None:

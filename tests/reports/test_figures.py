@@ -68,7 +68,10 @@ def test_equal_figures_are_equal_charts() -> None:
 
 
 def test_points_that_lie_on_each_other_share_a_label() -> None:
-    axes = Figure(figsize=(4, 3)).subplots()
-    axes.set(xlim=(0, 100), ylim=(0, 1))
-    label_points(axes, [(50, 0.5, "1"), (20, 0.5, "2"), (51, 0.5, "3"), (50, 0.9, "4")])
+    points = [(50.0, 0.5, "1"), (20.0, 0.5, "2"), (50.5, 0.5, "3"), (50.0, 0.51, "4")]
+    axes = Figure(figsize=(4, 3), layout="constrained").subplots()
+    for x, y, _ in points:
+        axes.plot([x], [y], "o")
+    axes.margins(x=0.12)
+    label_points(axes, points)
     assert [text.get_text() for text in axes.texts] == ["1, 3", "2", "4"]

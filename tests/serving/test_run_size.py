@@ -10,7 +10,7 @@ import torch
 from making import make_folder
 from numpy.typing import NDArray
 
-from sightline.serving.limits import Batching, Settings
+from sightline.serving.limits import Settings
 from sightline.serving.metrics import Metrics
 from sightline.serving.run_size import clock_of_runs, fastest_run
 from sightline.serving.served import Served
@@ -66,21 +66,14 @@ def test_a_size_that_takes_long_is_tried_fewer_times_before_it_is_left_out() -> 
     assert [machine.sizes.count(size) for size in (1, 2, 4, 8)] == [6, 6, 3, 0]
 
 
-@pytest.mark.parametrize(("asked", "most"), [(None, 1), (4, 4)], ids=["one unless asked", "as asked"])
-def test_a_model_that_pytorch_runs_is_given_one_image_at_a_time(
-    asked: int | None, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given: list[int] = []
-
-    def fastest(_: object, __: int, largest: int, **___: object) -> tuple[int, float]:
-        given.append(largest)
-        return largest, 0.1
-
-    monkeypatch.setattr("sightline.serving.served.fastest_run", fastest)
+def test_a_served_folder_gives_an_image_the_same_bits_in_runs_of_any_size(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "model")
-    settings = Settings(models=(str(folder.path),), device="cpu", batching=Batching(max_batch=asked))
-    Served(settings, Metrics())._open(folder.path)
-    assert given == [most]
+    predictor, _, size, _ = Served(Settings(models=(str(folder.path),), device="cpu"), Metrics())._open(folder.path)
+    images = np.random.default_rng(0).integers(0, 256, (16, 3, 16, 16), dtype=np.uint8)
+    together = predictor.probabilities(images)
+    assert 1 <= size <= 16
+    for count in (1, 2, 5):
+        assert np.array_equal(predictor.probabilities(images[:count]), together[:count])
 
 
 def test_others_on_the_same_core_do_not_lengthen_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def predict(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            help="Images predicted at once: 32; 1 by PyTorch on the CPU, whose last bits a batch changes.", min=1
+            help="Images predicted at once, 32 if left out; PyTorch on the CPU computes them one by one then.", min=1
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

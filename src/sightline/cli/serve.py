@@ -26,7 +26,7 @@ def serve(
     max_batch: Annotated[
         int | None,
         typer.Option(
-            help="Images in one run of the model at most: 16; 1 by PyTorch on a CPU, whose last bits a batch changes.",
+            help="Images in one run at most, 16 if left out; PyTorch on the CPU computes them one by one then.",
             min=1,
         ),
     ] = None,

@@ -4,9 +4,7 @@ What comes when is the order's affair, and everything later drawn for an image i
 many threads read, and where a run was resumed, changes nothing.
 """
 
-from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sightline.ahead import in_order
 from sightline.augmentations import Batch
 from sightline.data.order import APPEARANCE, Order
 from sightline.data.packed import Packed
@@ -90,20 +89,9 @@ class Batches:
         if self.num_workers == 0:
             yield from map(self._batch, self.order)
             return
-        pool = ThreadPoolExecutor(self.num_workers, thread_name_prefix="sightline-read")
-        try:
-            yield from self._read_ahead(pool)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
-        waiting: deque[Future[Batch]] = deque()
-        for numbers in self.order:
-            waiting.append(pool.submit(self._batch, numbers))
-            if len(waiting) > _AHEAD * self.num_workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from in_order(
+            self._batch, self.order, threads=self.num_workers, ahead=_AHEAD * self.num_workers, name="sightline-read"
+        )
 
     def _batch(self, numbers: list[int]) -> Batch:
         samples = np.array(numbers, dtype=np.int64)

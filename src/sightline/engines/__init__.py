@@ -42,6 +42,9 @@ class Settings:
     """Of the CPU; None leaves their number to the engine. torch's are the whole process's."""
     device: str = "auto"
     """auto, cpu, cuda or mps; all but torch's engines run on the CPU."""
+    steady: bool = False
+    """An image gets the same bits in any batch: an engine whose kernels on the CPU don't keep them computes a batch one
+    image at a time. On a GPU nothing is promised."""
 
     def __post_init__(self) -> None:
         if self.threads is not None:
@@ -106,18 +109,6 @@ def default_precision(folder: Folder) -> str:
     return "float32" if artefact is None else artefact.precision
 
 
-def answers_alone(folder: Folder, name: str, device: str) -> bool:
-    """Whether images are answered one at a time unless asked otherwise: on the CPU, where a batch changes the bits."""
-    known = catalog.names(__name__)  # a format's runtime that is no engine is steady
-    if name not in known or find_engine(name).steady:
-        return False
-    if artefact_of(folder) is not None:
-        return True
-    from sightline.devices import pick_device
-
-    return pick_device(device).type == "cpu"
-
-
 def artefact_of(folder: Folder) -> "Artefact | None":
     """What was exported; None of a model folder."""
     from sightline.exported_folder import ExportedFolder
@@ -149,6 +140,11 @@ def check_engine(folder: Folder, name: str, settings: Settings) -> None:
 
 def open_network(folder: Folder, name: str, settings: Settings) -> Network:
     """The folder as that engine answers. Raises SightlineError, ModelError, MissingPackageError."""
+    network = _open(folder, name, settings)
+    return _one_at_a_time(network) if settings.steady and _changes_bits(folder, name, settings.device) else network
+
+
+def _open(folder: Folder, name: str, settings: Settings) -> Network:
     from sightline.exported_folder import ExportedFolder
 
     check_engine(folder, name, settings)
@@ -170,6 +166,23 @@ def open_converted(folder: "ModelFolder", form: str, settings: Settings) -> Netw
     artefact = converted(folder, form)
     runner = find_format(form).open(artefact.path, settings.precision, settings.threads)
     return _answering(Opened(runner, folder.spec.preprocess, artefact.artefact.pixels))
+
+
+def _changes_bits(folder: Folder, name: str, device: str) -> bool:
+    """Whether an image's bits depend on its batch, as far as is known; on the CPU."""
+    if name not in catalog.names(__name__):
+        return True  # a format's runtime that is no engine was not tried
+    if find_engine(name).steady or artefact_of(folder) is not None:
+        return not find_engine(name).steady
+    from sightline.devices import pick_device
+
+    return pick_device(device).type == "cpu"
+
+
+def _one_at_a_time(network: Network) -> Network:
+    import numpy as np
+
+    return lambda pixels: np.concatenate([network(pixels[place : place + 1]) for place in range(len(pixels))])
 
 
 def _answering(opened: Opened) -> Network:

@@ -24,7 +24,7 @@ def answers(folder: "Folder", batches: Batches, *, device: str, tta: "TestTimeAu
     if isinstance(folder, ModelFolder):
         chosen = pick_device(device)
         return collect_logits(folder.model().to(chosen), batches, folder.spec.preprocess, device=chosen, tta=tta)
-    predictor = Predictor(folder, device=device, tta=tta)
+    predictor = Predictor(folder, device=device, tta=tta, batch_size=batches.batch_size)
     total = sum(len(part) for part in batches.order)
     with explained_failures():
         rows = [

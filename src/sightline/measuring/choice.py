@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +57,6 @@ class Tried:
 
 def choose(folder: Folder, settings: Settings, batch_size: int) -> str:
     """The name of the fastest engine for batches of that size. Raises SightlineError when none can run the folder."""
-    if batch_size < 1:
-        raise SightlineError(f"batch_size must be at least 1, got {batch_size}.")
     settings = _with_device(folder, settings)
     names, left_out = _candidates(folder, settings)
     if len(names) == 1 and not left_out:
@@ -87,7 +85,7 @@ def _with_device(folder: Folder, settings: Settings) -> Settings:
         from sightline.devices import pick_device
 
         device = pick_device("auto").type
-    return Settings(precision=settings.precision, threads=settings.threads, device=device)
+    return replace(settings, device=device)
 
 
 def _candidates(folder: Folder, settings: Settings) -> tuple[list[str], dict[str, str]]:

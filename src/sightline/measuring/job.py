@@ -27,6 +27,7 @@ class Job:
     precision: str = "float32"
     threads: int | None = None
     device: str = "cpu"
+    steady: bool = False
     batch_size: int
     image_size: int | None = None
     """Of images for an ONNX file that takes any size."""
@@ -40,7 +41,7 @@ class Job:
 
     def open(self) -> tuple[Called, NDArray[Any]]:
         """The network, and a batch to call it with. Raises SightlineError."""
-        settings = Settings(precision=self.precision, threads=self.threads, device=self.device)
+        settings = Settings(precision=self.precision, threads=self.threads, device=self.device, steady=self.steady)
         if self.foreign:
             return open_foreign(self.path, self.engine, settings, self.batch_size, self.image_size)
         folder = open_folder(self.path)

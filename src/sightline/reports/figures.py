@@ -66,15 +66,15 @@ def curves(history: History, *, accuracy: str = "Accuracy") -> list[Markup]:
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """A label beside each point (x, y); points that are too near for labels of their own share one.
-
-    To be called when the axes have their limits.
-    """
+    """A label beside each point (x, y) of what is drawn; points too near for labels of their own share one."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # settles limits and layout
     shared: list[tuple[float, float, list[str]]] = []
     for x, y, label in points:
         for other_x, other_y, labels in shared:
             across, down = axes.transData.transform((x, y)) - axes.transData.transform((other_x, other_y))
-            if max(abs(across), abs(down)) < _LABEL_POINTS * axes.figure.dpi / 72:
+            if max(abs(across), abs(down)) < _LABEL_POINTS * figure.dpi / 72:
                 labels.append(label)
                 break
         else:

@@ -53,7 +53,7 @@ class Batcher:
     def __init__(self, model: Model, *, batching: Batching, limits: Limits, metrics: Metrics, cores: int) -> None:
         """The model runs in the event loop where there is one core and `model.run_seconds` are short."""
         self._model = model
-        self._most = batching.largest()  # images in a run
+        self._most = batching.largest  # images in a run
         self._max_wait_seconds = batching.max_wait_seconds
         self._limits = limits
         self._loop = asyncio.get_running_loop()

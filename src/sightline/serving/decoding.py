@@ -1,23 +1,17 @@
 """One image of a request as the pixels that the network sees, by the same code as training and `predict`."""
 
-import threading
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.decode import TooManyPixelsError, decode, upright_rgb
+from sightline.decode import decode, large_alone, upright_rgb
 from sightline.errors import UnreadableImageError
 from sightline.preprocess import Preprocess
 
 Source: TypeAlias = bytes | NDArray[np.uint8]
 """A file's bytes, or pixels (H, W, 3) that a client decoded."""
-
-LARGE_PIXELS = 12_500_000
-"""Larger images are decoded one at a time: several of the largest allowed at once would fill the memory."""
-
-_one_large = threading.Lock()
 
 
 def decoded(source: Source, preprocess: Preprocess, max_pixels: int) -> NDArray[np.uint8]:
@@ -29,13 +23,7 @@ def decoded_with_size(
     source: Source, preprocess: Preprocess, max_pixels: int
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """The same, and the upright image's width and height."""
-    try:
-        return _window(source, preprocess, min(max_pixels, LARGE_PIXELS))
-    except TooManyPixelsError:
-        if max_pixels <= LARGE_PIXELS:
-            raise
-    with _one_large:
-        return _window(source, preprocess, max_pixels)
+    return large_alone(lambda most: _window(source, preprocess, most), max_pixels)
 
 
 def _window(source: Source, preprocess: Preprocess, max_pixels: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:

@@ -57,7 +57,7 @@ class Batching:
 
     max_batch: int | None = None
     """Images in a run at most; a model that is opened says of which size up to it an image costs least here. If left
-    out 16, and 1 of a model that answers images alone (`Predictor.alone`)."""
+    out 16, of which an engine that would change their bits computes one at a time."""
     max_wait_seconds: float = 0.005
     """How long a decoded image waits for others that are being decoded. With none under way it never waits."""
     decode_threads: int = 0
@@ -69,9 +69,10 @@ class Batching:
         if self.max_wait_seconds < 0:
             raise SightlineError(f"max_wait_seconds must be at least 0, got {self.max_wait_seconds}.")
 
-    def largest(self, *, alone: bool = False) -> int:
-        """Images in a run at most, of a model that answers them alone or together."""
-        return self.max_batch or (1 if alone else MAX_BATCH)
+    @property
+    def largest(self) -> int:
+        """Images in a run at most."""
+        return self.max_batch or MAX_BATCH
 
 
 @dataclass(frozen=True, kw_only=True)

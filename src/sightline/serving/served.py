@@ -169,10 +169,10 @@ class Served:
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.threads,
-            batch_size=settings.batching.largest(),
+            batch_size=settings.batching.max_batch,
         )
         side = predictor.spec.preprocess.image_size
-        most, clock = settings.batching.largest(alone=predictor.alone), clock_of_runs(settings.device)
+        most, clock = settings.batching.largest, clock_of_runs(settings.device)
         size, run_seconds = fastest_run(predictor.probabilities, side, most, clock=clock)
         return predictor, read_description(path), size, run_seconds
 
