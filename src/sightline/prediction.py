@@ -3,7 +3,7 @@
 An exported model is answered for without importing torch, unless its format is torch's own.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -140,7 +140,8 @@ class Predictor:
         `top_k` is how many classes to give: 5 if left out; of a model for several labels an image, every
         class at or above its threshold if left out, else the most probable ones whatever their thresholds.
 
-        `batch_size` is how many images are answered at once; what the predictor was opened with if left out.
+        `batch_size` is how many images are answered at once; what the predictor was opened with if left out. Whether
+        PyTorch on the CPU computes them together was settled there.
         """
         if isinstance(images, str | bytes | Path | Image.Image):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
@@ -188,7 +189,8 @@ class Predictor:
 
         def prepare(image: ImageLike) -> "NDArray[np.uint8] | UnreadableImageError":
             try:
-                return large_alone(lambda most: window(_read(image, most)).transpose(2, 0, 1))
+                read = _reader(image)
+                return large_alone(lambda most: window(read(most)).transpose(2, 0, 1))
             except UnreadableImageError as error:
                 return error
 
@@ -271,13 +273,14 @@ class _Prepared:
     """(3, S, S): what the network sees, or the canvas that views are cut from; or why there is nothing."""
 
 
-def _read(image: ImageLike, max_pixels: int) -> Image.Image:
+def _reader(image: ImageLike) -> Callable[[int], Image.Image]:
+    """What gives the image, of so many pixels at most where it is a file; a path is read here, once."""
     if isinstance(image, Image.Image):
-        return _checked(image)
+        return lambda _: _checked(image)
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return lambda _: _from_array(image)
     if isinstance(image, bytes):
-        return decode(image, max_pixels=max_pixels)
+        return lambda most: decode(image, max_pixels=most)
     if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
         raise UnreadableImageError(f"expected a path, bytes, a Pillow image or an array, got {type(image).__name__}")
     try:
@@ -286,7 +289,7 @@ def _read(image: ImageLike, max_pixels: int) -> Image.Image:
         raise UnreadableImageError(error.strerror or str(error)) from error
     except ValueError as error:  # a null character, or a surrogate that no bytes stand for
         raise UnreadableImageError(f"no file can have this name: {error}") from error
-    return decode(content, max_pixels=max_pixels)
+    return lambda most: decode(content, max_pixels=most)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
