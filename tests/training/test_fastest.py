@@ -144,6 +144,7 @@ def test_a_run_keeps_what_was_chosen_and_goes_on_with_it(photos: Path, tmp_path:
         {"channels_last": True},
         {"precision": "bf16", "depthwise_float32": True},
         {"matmul_convolutions": True},
+        {"precision": "bf16", "mixed_attention": True},
     ],
 )
 def test_a_setting_that_auto_would_overrule_is_refused(settings: dict[str, object]) -> None:

@@ -12,6 +12,7 @@ CHOSEN_BY_AUTO = {
     "channels_last": False,
     "depthwise_float32": False,
     "matmul_convolutions": False,
+    "mixed_attention": False,
 }
 """The settings that train.fast=auto chooses, each with what it is where nothing was chosen."""
 
@@ -22,8 +23,8 @@ class TrainConfig:
 
     fast: Literal["auto", "off"] = "off"
     """auto tries precisions and memory formats for some steps on this machine and takes the fastest, which the run's
-    recipe.yaml then names; off takes precision, channels_last, depthwise_float32 and matmul_convolutions as they
-    are."""
+    recipe.yaml then names; off takes precision, channels_last, depthwise_float32, matmul_convolutions and
+    mixed_attention as they are."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
@@ -33,6 +34,9 @@ class TrainConfig:
     matmul_convolutions: bool = False
     """Compute 1x1 convolutions as matrix products, and the weights' gradient of larger kernels on planes of at most
     8x8; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions for it."""
+    mixed_attention: bool = False
+    """Of bf16: compute attention with a learned bias (Swin's) by products in bfloat16 and a softmax in float32, where
+    torch on a CPU computes all of it in float32."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False
@@ -118,6 +122,8 @@ class TrainConfig:
                 )
         if self.depthwise_float32 and self.precision == "float32":
             raise RecipeError("train.depthwise_float32 is of bf16 and fp16; train.precision is 'float32' already.")
+        if self.mixed_attention and self.precision != "bf16":
+            raise RecipeError(f"train.mixed_attention is of bf16; train.precision is {self.precision!r}.")
 
     def _check_looks(self) -> None:
         if self.min_gain < 0:

@@ -35,6 +35,7 @@ from sightline.training.allocator import keep_pages
 from sightline.training.depthwise import has_depthwise
 from sightline.training.job import architecture
 from sightline.training.layers import settle_layers
+from sightline.training.mixed_attention import has_learned_bias
 from sightline.training.optimizers import build_optimizer
 from sightline.training.products import has_products
 
@@ -56,11 +57,13 @@ class Candidate:
     channels_last: bool
     depthwise_float32: bool = False
     matmul_convolutions: bool = False
+    mixed_attention: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
         words += ["depthwise in float32"] * self.depthwise_float32
-        return ", ".join(words + ["convolutions by products"] * self.matmul_convolutions)
+        words += ["convolutions by products"] * self.matmul_convolutions
+        return ", ".join(words + ["mixed attention"] * self.mixed_attention)
 
 
 Timer = Callable[[Candidate], float]
@@ -98,13 +101,21 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
     with torch.device("meta"):
         meta = network.build()
-    depthwise, products = (device.type == "cpu" and has(meta) for has in (has_depthwise, has_products))
+    questions = (has_depthwise, has_products, has_learned_bias)
+    depthwise, products, bias = (device.type == "cpu" and has(meta) for has in questions)
     return [
-        Candidate(precision=precision, channels_last=channels_last, depthwise_float32=kept, matmul_convolutions=product)
+        Candidate(
+            precision=precision,
+            channels_last=channels_last,
+            depthwise_float32=kept,
+            matmul_convolutions=product,
+            mixed_attention=mixed,
+        )
         for precision in ("float32", *half)
         for channels_last in (False, True)
         for kept in ((False, True) if depthwise else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
+        for mixed in ((False, True) if bias and precision in half else (False,))
     ]
 
 

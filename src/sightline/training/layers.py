@@ -5,6 +5,7 @@ from typing import Protocol
 from torch import nn
 
 from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.mixed_attention import mix_attention
 from sightline.training.products import convolve_by_products
 from sightline.training.rectifying import rectify_by_integers
 
@@ -27,6 +28,11 @@ class Chosen(Protocol):
         """Other convolutions are matrix products where those are faster."""
         ...
 
+    @property
+    def mixed_attention(self) -> bool:
+        """Attention with a learned bias computes in mixed precision."""
+        ...
+
 
 def settle_layers(model: nn.Module, chosen: Chosen) -> None:
     """Swap the classes of layers for those that compute as chosen."""
@@ -34,5 +40,7 @@ def settle_layers(model: nn.Module, chosen: Chosen) -> None:
         keep_depthwise_float32(model)
     if chosen.matmul_convolutions:
         convolve_by_products(model)
+    if chosen.mixed_attention:
+        mix_attention(model)
     if chosen.precision == "bf16":
         rectify_by_integers(model)
