@@ -160,6 +160,7 @@ class Run(lightning.Callback):
     def save(self, trainer: lightning.Trainer) -> None:
         """Write the checkpoint to resume from. Raises SightlineError when it can't be written."""
         self.task.check_finite()
+        began = time.monotonic()
         progress = self.task.progress
         progress.loss_sum, progress.correct = float(progress.loss_sum), float(progress.correct)
         self.journal.seconds = self.clock.seconds
@@ -176,6 +177,7 @@ class Run(lightning.Callback):
         )
         save_checkpoint(self.last, checkpoint)
         self._saved_at = time.monotonic()
+        self._epoch_began += self._saved_at - began  # an epoch's seconds are those of its steps
         self._checkpoint_due = False
 
     def ending(self) -> list[str]:
