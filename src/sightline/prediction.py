@@ -3,23 +3,24 @@
 An exported model is answered for without importing torch, unless its format is torch's own.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from sightline.ahead import in_order
-from sightline.decode import decode, large_alone, upright_rgb
+from sightline.decode import large_alone
 from sightline.devices import autocast, cores
 from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import open_folder
+from sightline.image_like import ImageLike, reader
 from sightline.preprocess import Preprocess
 from sightline.progress import track
 from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas, views
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sightline.data.loader import Batches
-
-ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
-"""A file's path, a file's bytes, a Pillow image in any mode, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8."""
 
 BATCH_SIZE = 32
 """Images that are answered at once unless asked otherwise."""
@@ -189,7 +187,7 @@ class Predictor:
 
         def prepare(image: ImageLike) -> "NDArray[np.uint8] | UnreadableImageError":
             try:
-                read = _reader(image)
+                read = reader(image)
                 return large_alone(lambda most: window(read(most)).transpose(2, 0, 1))
             except UnreadableImageError as error:
                 return error
@@ -271,39 +269,3 @@ class _Prepared:
     name: str
     pixels: NDArray[np.uint8] | UnreadableImageError
     """(3, S, S): what the network sees, or the canvas that views are cut from; or why there is nothing."""
-
-
-def _reader(image: ImageLike) -> Callable[[int], Image.Image]:
-    """What gives the image, of so many pixels at most where it is a file; a path is read here, once."""
-    if isinstance(image, Image.Image):
-        return lambda _: _checked(image)
-    if isinstance(image, np.ndarray):
-        return lambda _: _from_array(image)
-    if isinstance(image, bytes):
-        return lambda most: decode(image, max_pixels=most)
-    if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
-        raise UnreadableImageError(f"expected a path, bytes, a Pillow image or an array, got {type(image).__name__}")
-    try:
-        content = Path(image).read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(error.strerror or str(error)) from error
-    except ValueError as error:  # a null character, or a surrogate that no bytes stand for
-        raise UnreadableImageError(f"no file can have this name: {error}") from error
-    return lambda most: decode(content, max_pixels=most)
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise UnreadableImageError(
-            f"an array must be uint8 of shape (H, W), (H, W, 3) or (H, W, 4), got {array.dtype} of shape {array.shape}"
-        )
-    return _checked(Image.fromarray(array))
-
-
-def _checked(image: Image.Image) -> Image.Image:
-    if 0 in image.size:
-        raise UnreadableImageError("the image has no pixels")
-    try:
-        return upright_rgb(image.copy())
-    except ValueError as error:  # Pillow's, for an image that was closed
-        raise UnreadableImageError(str(error)) from error

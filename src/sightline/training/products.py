@@ -37,8 +37,9 @@ class ProductConv2d(nn.Conv2d):
             bias = None if bias is None else bias.to(dtype)
         stride, padding = pair(self.stride), pair(self.padding)
         if self.kernel_size == (1, 1) and padding == (0, 0):
-            seen = images if stride == (1, 1) else images[:, :, :: stride[0], :: stride[1]]
-            return F.linear(seen.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+            # Cut with the channel last: what torch makes for the images' gradient then has it innermost, too.
+            seen = images.permute(0, 2, 3, 1)[:, :: stride[0], :: stride[1]]
+            return F.linear(seen, weight.flatten(1), bias).permute(0, 3, 1, 2)
         if places(images.shape, weight.shape[2:], stride, padding) > _SMALL_PLANE:
             return torch.conv2d(images, weight, bias, stride, padding)
         output: Tensor = _Products.apply(images, weight, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
