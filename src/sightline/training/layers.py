@@ -6,6 +6,7 @@ from torch import nn
 
 from sightline.training.depthwise import keep_depthwise_float32
 from sightline.training.mixed_attention import mix_attention
+from sightline.training.out_of_place import compute_out_of_place
 from sightline.training.products import convolve_by_products
 from sightline.training.rectifying import rectify_by_integers
 
@@ -36,6 +37,7 @@ class Chosen(Protocol):
 
 def settle_layers(model: nn.Module, chosen: Chosen) -> None:
     """Swap the classes of layers for those that compute as chosen."""
+    compute_out_of_place(model)
     if chosen.depthwise_float32:
         keep_depthwise_float32(model)
     if chosen.matmul_convolutions:
