@@ -41,7 +41,8 @@ from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
-_VERSION = 2
+_VERSION = 3
+"""Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0
 """After so long the rounds end, whatever was measured by then: each candidate has had one step at least."""
