@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe, TrainConfig
 from sightline.recipe_text import override
 from sightline.training import fast_dev_run, resume, train
-from sightline.training.checkpoint import load_checkpoint
+from sightline.training import run as run_module
+from sightline.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from sightline.training.journal import Journal
 from sightline.training.limits import Clock, outlook
 from sightline.training.metrics_log import Row
@@ -180,6 +182,21 @@ def test_time_spent_before_a_kill_counts(data: Path, tmp_path: Path, monkeypatch
         train(recipe, data, out=tmp_path / "run")
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").journal["seconds"] == 3599.0
+
+
+def test_an_epoch_s_seconds_are_those_of_its_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def saved_slowly(path: Path, checkpoint: Checkpoint) -> None:
+        passed.append(100.0)
+        save_checkpoint(path, checkpoint)
+
+    passed: list[float] = []  # by a clock that goes on by a second whenever it is asked
+    clock = SimpleNamespace(monotonic=lambda: passed.append(1.0) or sum(passed))
+    monkeypatch.setattr(run_module, "time", clock)
+    monkeypatch.setattr(run_module, "save_checkpoint", saved_slowly)
+    folder = train(RECIPE, data, out=tmp_path / "run")
+    assert passed.count(100.0) > 4  # after every update
+    with (folder.path / "metrics.csv").open() as file:
+        assert [float(row["seconds"]) < 50 for row in csv.DictReader(file)] == [True] * 4
 
 
 def test_a_resumed_run_says_where_it_goes_on(
