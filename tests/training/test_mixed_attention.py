@@ -10,7 +10,7 @@ from sightline.model_folder import Architecture
 from sightline.models import Classifier, create_model
 from sightline.recipe import TrainConfig
 from sightline.training.fastest import candidates
-from sightline.training.mixed_attention import MixedAttention, attention, mix_attention
+from sightline.training.mixed_attention import attention, mix_attention
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def test_a_swin_answers_and_learns_as_before_but_for_rounding() -> None:
     assert mix_attention(ours) == 12
     assert mix_attention(ours) == 12  # once more changes nothing
     assert list(ours.state_dict()) == names
-    assert sum(isinstance(module, MixedAttention) for module in ours.modules()) == 12
+    assert sum(type(module).__name__ == "MixedWindowAttention" for module in ours.modules()) == 12
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     (answers, slopes), (expected, wanted) = gradients(ours, images), gradients(theirs, images)
     assert not torch.equal(answers, expected)
@@ -52,6 +52,16 @@ def test_a_swin_answers_and_learns_as_before_but_for_rounding() -> None:
     assert slopes.keys() == wanted.keys()
     for name, slope in slopes.items():
         assert F.cosine_similarity(slope.flatten(), wanted[name].flatten(), dim=0) > 0.99, name
+
+
+def test_a_compiled_layer_computes_so_too() -> None:
+    layer, plain = (swin().get_submodule("stage1.1.attn") for _ in range(2))
+    assert mix_attention(layer) == 1
+    tokens = torch.randn(2, 16, 16, 96, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = layer(tokens)
+        assert torch.equal(torch.compile(layer, backend="eager")(tokens), mixed)
+        assert not torch.equal(plain(tokens), mixed)
 
 
 def test_a_bias_that_is_not_learned_and_float32_go_the_way_of_torch() -> None:

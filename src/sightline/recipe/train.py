@@ -36,7 +36,7 @@ class TrainConfig:
     8x8; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions for it."""
     mixed_attention: bool = False
     """Of bf16: compute attention with a learned bias (Swin's) by products in bfloat16 and a softmax in float32, where
-    torch on a CPU computes all of it in float32. With train.compile the compiler decides."""
+    torch on a CPU computes all of it in float32."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False

@@ -38,7 +38,7 @@ def keep_pages() -> bool:
 
 def _take_huge_pages(libc: ctypes.CDLL) -> None:
     """Ask for huge pages where the heap will grow: its next addresses are taken, marked and given back to it unused."""
-    if _addresses_are_limited():
+    if addresses_are_limited():
         return
     libc.malloc.restype = ctypes.c_void_p
     libc.malloc.argtypes = [ctypes.c_size_t]
@@ -53,7 +53,7 @@ def _take_huge_pages(libc: ctypes.CDLL) -> None:
     libc.free(start)
 
 
-def _addresses_are_limited() -> bool:
+def addresses_are_limited() -> bool:
     """Whether what is only reserved counts: by `ulimit -v`, or where Linux promises no more memory than there is."""
     import resource  # there is none on Windows
 

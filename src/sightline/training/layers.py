@@ -36,7 +36,7 @@ class Chosen(Protocol):
 
 
 def settle_layers(model: nn.Module, chosen: Chosen) -> None:
-    """Swap the classes of layers for those that compute as chosen."""
+    """Have layers compute as chosen: most by swapping their classes."""
     compute_out_of_place(model)
     if chosen.depthwise_float32:
         keep_depthwise_float32(model)

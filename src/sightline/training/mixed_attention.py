@@ -19,18 +19,15 @@ BIAS = "relative_position_bias_table"
 """What Swin's authors and those after them call it."""
 
 
-class MixedAttention(nn.Module):
+class _MixedLayer(nn.Module):
     """Put before the class of a layer: its attention is computed in mixed precision where its bias is learned."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the layer's own gives, but for rounding."""
-        if torch.compiler.is_compiling():  # the compiler makes its own kernels
-            return super().forward(*args, **kwargs)
-        with _Mixed():
+        with _Mixing():
             return super().forward(*args, **kwargs)
 
 
-class _Mixed(TorchFunctionMode):
+class _Mixing(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -56,7 +53,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor, scal
 def _learned(*args: Any, attn_mask: Tensor | None = None, **rest: Any) -> bool:
     """Whether a call of torch's attention adds a bias that is learned, and does nothing that `attention` doesn't."""
     plain = len(args) == 3 and not any(value for name, value in rest.items() if name != "scale")
-    return plain and attn_mask is not None and attn_mask.requires_grad and args[0].dtype in (torch.bfloat16, torch.half)
+    return plain and attn_mask is not None and attn_mask.requires_grad and args[0].dtype == torch.bfloat16
 
 
 def has_learned_bias(model: nn.Module) -> bool:
@@ -68,7 +65,7 @@ def mix_attention(model: nn.Module) -> int:
     """Have every layer of attention with a learned bias compute in mixed precision, and return how many there are."""
     found = [module for module in model.modules() if _holds_bias(module)]
     for module in found:
-        if not isinstance(module, MixedAttention):
+        if not isinstance(module, _MixedLayer):
             module.__class__ = _mixed(type(module))
     return len(found)
 
@@ -79,4 +76,4 @@ def _holds_bias(module: nn.Module) -> bool:
 
 @cache
 def _mixed(layer: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Mixed{layer.__name__}", (MixedAttention, layer), {})
+    return type(f"Mixed{layer.__name__}", (_MixedLayer, layer), {})
