@@ -16,9 +16,10 @@ from sightline.prediction import collect_logits
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.training import job, resume, train
-from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
+from sightline.training.depthwise import DepthwiseConv2d, Float32Depthwise, differentiate_by_pieces
 from sightline.training.fake_quantizing import (
     RoundedConv2d,
+    RoundedDepthwise,
     RoundedFloat32Depthwise,
     RoundedLinear,
     fake_quantize,
@@ -125,17 +126,18 @@ def test_training_rounds_and_what_is_calibrated_and_kept_does_not(
         torch.testing.assert_close(model.state_dict()[name], tensor)
 
 
-def test_depthwise_convolutions_kept_in_float32_are_rounded_too() -> None:
+@pytest.mark.parametrize("in_float32", [False, True])
+def test_depthwise_convolutions_are_rounded_too(in_float32: bool) -> None:
     model = create_model("efficientnet_b0_cifar", num_classes=3).eval()
     images = drawn(2, 3, 32, 32)
     plain = copy.deepcopy(model)
-    assert keep_depthwise_float32(model) == 16
+    assert differentiate_by_pieces(model, in_float32=in_float32) == 16
     assert fake_quantize(model) == fake_quantize(plain)
     torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-4)
     kinds = [type(module) for module in model.modules()]
-    assert kinds.count(RoundedFloat32Depthwise) == 16
+    assert kinds.count(RoundedFloat32Depthwise if in_float32 else RoundedDepthwise) == 16
     stop_fake_quantizing(model)
-    assert Float32Depthwise in {type(module) for module in model.modules()}
+    assert (Float32Depthwise if in_float32 else DepthwiseConv2d) in {type(module) for module in model.modules()}
 
 
 def test_a_probe_has_nothing_to_round() -> None:

@@ -14,7 +14,7 @@ from sightline.model_folder import Architecture
 from sightline.models import Classifier, create_model
 from sightline.recipe import DataConfig, FineTuneConfig, ModelConfig, OptimConfig, Recipe, TrainConfig
 from sightline.training import fastest, resume, stored_recipe, train
-from sightline.training.depthwise import Float32Depthwise, keep_depthwise_float32
+from sightline.training.depthwise import DepthwiseConv2d, Float32Depthwise, differentiate_by_pieces
 from sightline.training.fastest import Candidate, candidates, measure, resolved
 from sightline.training.find_rate import find_learning_rate
 from sightline.training.optimizers import build_optimizer
@@ -159,7 +159,7 @@ def test_depthwise_in_float32_gives_the_float32_layer_s_answer_inside_of_a_bfloa
     expected = layer(images)
     model = nn.Sequential(layer)
     names = list(model.state_dict())
-    assert keep_depthwise_float32(model) == 1
+    assert differentiate_by_pieces(model, in_float32=True) == 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(model(images), expected)
         assert model(images.bfloat16()).dtype == torch.bfloat16
@@ -170,10 +170,11 @@ def test_depthwise_in_float32_gives_the_float32_layer_s_answer_inside_of_a_bfloa
 
 def test_only_depthwise_convolutions_are_swapped() -> None:
     model = create_model("efficientnet_b0_cifar", num_classes=10, image_size=32)
-    count = keep_depthwise_float32(model)
-    assert count == 16  # Table 1's blocks
-    assert sum(isinstance(module, Float32Depthwise) for module in model.modules()) == count
-    assert keep_depthwise_float32(create_model("resnet20", num_classes=10)) == 0
+    for in_float32, layer in ((False, DepthwiseConv2d), (True, Float32Depthwise), (False, DepthwiseConv2d)):
+        count = differentiate_by_pieces(model, in_float32=in_float32)
+        assert count == 16  # Table 1's blocks
+        assert sum(type(module) is layer for module in model.modules()) == count
+    assert differentiate_by_pieces(create_model("resnet20", num_classes=10)) == 0
 
 
 def test_a_probe_has_nothing_to_choose() -> None:

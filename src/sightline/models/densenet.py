@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.models import Classifier, Family, Stage, Variant, rounded
 
 
@@ -140,7 +141,7 @@ class DenseNet(Classifier):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), the average of the last map after batch norm and ReLU."""
-        return self.act(self.norm(self.feature_maps(images)[-1])).mean((2, 3))
+        return spatial_mean(self.act(self.norm(self.feature_maps(images)[-1]))).flatten(1)
 
 
 def _initialise(module: nn.Module) -> None:

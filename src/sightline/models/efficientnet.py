@@ -199,7 +199,7 @@ class EfficientNet(Classifier):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), the average of the last map after the 1x1 convolution."""
-        return self.final(self.feature_maps(images)[-1]).mean((2, 3))
+        return spatial_mean(self.final(self.feature_maps(images)[-1])).flatten(1)
 
 
 def _convolution(

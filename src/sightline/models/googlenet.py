@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from sightline.layers.inception import Branches, conv, fit_small
 from sightline.layers.local_response_norm import LocalResponseNorm
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -126,12 +127,12 @@ class GoogLeNet(Classifier):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1024), the last map's average."""
-        return self.features(images).mean((2, 3))
+        return spatial_mean(self.features(images)).flatten(1)
 
     def training_outputs(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """The head's logits with weight 1, and each auxiliary classifier's with its weight; all (B, K)."""
         *middle, last = outputs_at(self.features, ("inception4a", "inception4d", "inception5b"), images)
-        logits = self.head(self.head_dropout(last.mean((2, 3))))
+        logits = self.head(self.head_dropout(spatial_mean(last).flatten(1)))
         # After drop_auxiliary() there is no classifier left to go with the maps.
         auxiliary = [classifier(x) for classifier, x in zip(self.auxiliary, middle, strict=False)]
         return [(1.0, logits), *((AUXILIARY_WEIGHT, output) for output in auxiliary)]

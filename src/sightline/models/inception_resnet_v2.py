@@ -33,6 +33,7 @@ from sightline.layers.inception import (
     initialise_truncated_he,
     stem,
 )
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -101,7 +102,7 @@ class InceptionResNetV2(Classifier):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1536), the last map's average."""
         check_least_size(images, self.least_size)
-        return self.features(images).mean((2, 3))
+        return spatial_mean(self.features(images)).flatten(1)
 
 
 def _first_module() -> Branches:

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from sightline.layers.image_size import check_least_size
 from sightline.layers.inception import Branches, conv, fit_small, stem
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -57,7 +58,7 @@ class AuxiliaryClassifier(nn.Module):
         """(B, C, H, W) -> (B, K) logits."""
         # The 5x5 convolution needs a 5x5 grid, which the paper's pool leaves of 17x17 maps and larger only.
         x = F.avg_pool2d(x, 5, 3) if min(x.shape[2:]) >= 17 else F.adaptive_avg_pool2d(x, 5)
-        return self.head(self.conv1(self.conv0(x)).mean((2, 3)))
+        return self.head(spatial_mean(self.conv1(self.conv0(x))).flatten(1))
 
 
 class InceptionV3(Classifier):
@@ -104,13 +105,13 @@ class InceptionV3(Classifier):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 2048), the last map's average."""
         check_least_size(images, self.least_size)
-        return self.features(images).mean((2, 3))
+        return spatial_mean(self.features(images)).flatten(1)
 
     def training_outputs(self, images: Tensor) -> list[tuple[float, Tensor]]:
         """The head's logits with weight 1, and the auxiliary classifier's with its weight; both (B, K)."""
         check_least_size(images, self.least_size)
         middle, last = outputs_at(self.features, ("mixed6e", "mixed7c"), images)
-        logits = self.head(self.head_dropout(last.mean((2, 3))))
+        logits = self.head(self.head_dropout(spatial_mean(last).flatten(1)))
         return [(1.0, logits), *((AUXILIARY_WEIGHT, classifier(middle)) for classifier in self.auxiliary)]
 
     def drop_auxiliary(self) -> None:

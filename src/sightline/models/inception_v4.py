@@ -27,6 +27,7 @@ from sightline.layers.inception import (
     fit_small,
     initialise_truncated_he,
 )
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.layers.taps import outputs_at
 from sightline.models import Classifier, Family, Stage, Variant
 
@@ -75,7 +76,7 @@ class InceptionV4(Classifier):
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 1536), the last map's average."""
         check_least_size(images, self.least_size)
-        return self.features(images).mean((2, 3))
+        return spatial_mean(self.features(images)).flatten(1)
 
 
 def _stem(in_channels: int, *, small: bool) -> dict[str, nn.Module]:

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.layers.drop_path import DropPath
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.models import Classifier, Family, Renaming, Stage, Variant, rounded
 
 
@@ -166,7 +167,7 @@ class ResNet(Classifier):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), the last map's average."""
-        return self.feature_maps(images)[-1].mean((2, 3))
+        return spatial_mean(self.feature_maps(images)[-1]).flatten(1)
 
 
 def _block(config: ResNetConfig, in_channels: int, channels: int, stride: int) -> nn.Module:

@@ -20,6 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sightline.layers.drop_path import DropPath
+from sightline.layers.spatial_mean import spatial_mean
 from sightline.models import Classifier, Family, Stage, Variant
 
 
@@ -92,7 +93,7 @@ class WideResNet(Classifier):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D), the last map's average, normalised and activated."""
-        return self.act(self.bn(self.feature_maps(images)[-1])).mean((2, 3))
+        return spatial_mean(self.act(self.bn(self.feature_maps(images)[-1]))).flatten(1)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,87 +1,128 @@
-"""Depthwise convolutions on a CPU: float32 inside a bfloat16 pass, and large kernels' weight gradients by adding up.
+"""Depthwise convolutions on a CPU, their gradients by pieces that oneDNN has fast kernels for.
 
-In bfloat16 their backward pass is slower than in float32; and oneDNN has fast weight gradients for 3x3 kernels only. On
-small planes adding up shifted products takes a fraction of its time (docs/log.md has the figures).
-The layer's class is swapped on the network that trains; its parameters and its state's names stay as they are.
+It has them for the weights of at most three columns, on planes no lower than the kernel: wider kernels are taken three
+columns at a time, lower planes padded first. For the images it has none in bfloat16 under a stride, and slow ones for
+large kernels: there the gradient is float32's. Of a kernel that is larger than what it sees the rim is left off
+(docs/log.md has the figures). The layer's class is swapped on the network that trains; its parameters and its state's
+names stay as they are.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.nn.grad import conv2d_input
+from torch.nn import functional as F
 
-from sightline.training.planes import Pair, pair, places
+from sightline.training.planes import Pair, autocasted, pair
 
-# Found by timing EfficientNet-B0's layers (docs/log.md): kernels from 5 wide, planes of at most 8x8.
-_LARGE_KERNEL, _SMALL_PLANE = 5, 64
+_COLUMNS = 3
+"""Of a kernel whose weights' gradient is fast."""
+_LARGE_KERNEL = 7
+"""Kernels from this wide on have a faster gradient of the images in float32 than in bfloat16."""
 
 
-class Float32Depthwise(nn.Conv2d):
-    """A convolution that computes in float32 whatever autocast says, and gives back the precision it was given."""
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution whose gradients are computed by pieces, where it computes on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name for it
-        """(B, C, H, W) -> (B, C, H', W') of the same type."""
+        """(B, C, H, W) -> (B, C, H', W')."""
         return self.convolved(input, self.weight)
+
+    def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
+        """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C, H', W')."""
+        if images.device.type != "cpu" or not self._is_plain():
+            return self._conv_forward(images, weight, self.bias)
+        images, weight, bias = autocasted(images, weight, self.bias)
+        stride, (vertical, horizontal) = pair(self.stride), pair(self.padding)
+        above, left = _rim(images, weight, 0, stride[0], vertical), _rim(images, weight, 1, stride[1], horizontal)
+        height, width = weight.shape[2:]
+        centre = weight[:, :, above : height - above, left : width - left]
+        padding = vertical - above, horizontal - left
+        output: Tensor = _Depthwise.apply(images, centre, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+        return output
+
+    def _is_plain(self) -> bool:
+        same = self.padding_mode == "zeros" and self.dilation == (1, 1) and self.out_channels == self.in_channels
+        return same and not isinstance(self.padding, str)
+
+
+class Float32Depthwise(DepthwiseConv2d):
+    """The same, which computes in float32 whatever autocast says, and gives back the precision it was given."""
 
     def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
         """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C, H', W') of the images' type."""
         with torch.autocast(images.device.type, enabled=False):
-            if not self._adds_up_shifts(images):
-                return self._conv_forward(images.float(), weight, self.bias).to(images.dtype)
-            stride, padding = pair(self.stride), pair(self.padding)
-            output: Tensor = _ShiftedProducts.apply(images.float(), weight, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
-            return output.to(images.dtype)
-
-    def _adds_up_shifts(self, images: Tensor) -> bool:
-        plain = self.bias is None and self.padding_mode == "zeros" and self.dilation == (1, 1)
-        if not plain or isinstance(self.padding, str) or self.out_channels != self.in_channels:
-            return False
-        if images.device.type != "cpu" or min(self.kernel_size) < _LARGE_KERNEL:
-            return False
-        return places(images.shape, self.kernel_size, self.stride, pair(self.padding)) <= _SMALL_PLANE
+            return super().convolved(images.float(), weight).to(images.dtype)
 
 
-class _ShiftedProducts(torch.autograd.Function):
-    """A depthwise convolution, whose weight gradient is a sum of products for each offset of the kernel."""
+class _Depthwise(torch.autograd.Function):
+    """Images (B, C, H, W) by a weight (C, 1, kH, kW) and a bias (C,) or None -> (B, C, H', W')."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, images: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+    ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.geometry = stride, padding  # pyright: ignore[reportAttributeAccessIssue]
-        return torch.conv2d(images, weight, None, stride, padding, groups=len(weight))
+        return torch.conv2d(images, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         images, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
         stride, padding = ctx.geometry  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        grad_images = conv2d_input(images.shape, weight, grad, stride, padding, groups=len(weight))
-        return grad_images, weight_gradient(images, grad, weight.shape[2:], stride, padding), None, None
+        wanted = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
+        grad_images = image_gradient(images, weight, grad, stride, padding) if wanted[0] else None
+        grad_weight = weight_gradient(images, grad, pair(weight.shape[2:]), stride, padding) if wanted[1] else None
+        grad_bias = grad.sum((0, 2, 3)) if wanted[2] else None
+        return grad_images, grad_weight, grad_bias, None, None
+
+
+def image_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    """Gradient of a depthwise convolution's images (B, C, H, W) from its weight (C, 1, kH, kW) and its output's."""
+    slow = stride != (1, 1) or max(weight.shape[2:]) >= _LARGE_KERNEL
+    exact = torch.float32 if slow and grad.dtype == torch.bfloat16 else grad.dtype
+    like = torch.empty_like(images, dtype=exact)  # its values are not looked at
+    return _gradients(grad.to(exact), like, weight.to(exact), stride, padding, of=0).to(images.dtype)
 
 
 def weight_gradient(images: Tensor, grad: Tensor, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-    """Gradient (C, 1, kH, kW) of a depthwise kernel from input (B, C, H, W) and output gradient (B, C, H', W').
+    """Gradient (C, 1, kH, kW) of a depthwise kernel from input (B, C, H, W) and output gradient (B, C, H', W')."""
+    channels, width = images.shape[1], images.shape[3]
+    low = images.shape[2] < kernel[0]
+    if kernel[1] <= _COLUMNS and not low:
+        return _gradients(grad, images, images.new_empty(channels, 1, *kernel), stride, padding, of=1)
+    above, within = (padding[0], 0) if low else (0, padding[0])
+    begin, end = _seeing(grad.shape[3], width, kernel[1], stride[1], padding[1])
+    parts: list[Tensor] = []
+    for first in range(begin, end, _COLUMNS):
+        columns = min(_COLUMNS, end - first)
+        seen = (grad.shape[3] - 1) * stride[1] + columns  # pixels of a row, from the first that these columns meet
+        left = padding[1] - first
+        around = F.pad(images, (left, seen - left - width, above, above))
+        like = images.new_empty(channels, 1, kernel[0], columns)
+        parts.append(_gradients(grad, around, like, stride, (within, 0), of=1))
+    return F.pad(torch.cat(parts, 3), (begin, kernel[1] - end))
 
-    For each offset of the kernel: the sum, over images and places, of the output's gradient times the pixel that it saw
-    there. Places that saw the padding add nothing, so no image is padded.
-    """
-    channels_last, grad_last = images.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)
-    gradient = images.new_zeros(*kernel, images.shape[1])
-    rows = [_seen(grad.shape[2], images.shape[2], stride[0], offset - padding[0]) for offset in range(kernel[0])]
-    columns = [_seen(grad.shape[3], images.shape[3], stride[1], offset - padding[1]) for offset in range(kernel[1])]
-    for y, (out_rows, in_rows) in enumerate(rows):
-        for x, (out_columns, in_columns) in enumerate(columns):
-            products = channels_last[:, in_rows, in_columns] * grad_last[:, out_rows, out_columns]
-            torch.sum(products, (0, 1, 2), out=gradient[y, x])
-    return gradient.permute(2, 0, 1).unsqueeze(1)
+
+def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: Pair, padding: Pair, *, of: int) -> Tensor:
+    """Torch's own, of the images (0) or of the weight (1), laid out as they are."""
+    mask = [of == 0, of == 1, False]
+    settings: tuple[Any, ...] = (None, stride, padding, (1, 1), False, (0, 0), len(weight))
+    return torch.ops.aten.convolution_backward(grad, images, weight, *settings, mask)[of]
 
 
-def _seen(outputs: int, inputs: int, stride: int, shift: int) -> tuple[slice, slice]:
-    """Which outputs saw a pixel rather than padding, and which pixels those were: output o saw o * stride + shift."""
-    first = max(0, -(shift // stride))
-    last = min(outputs, (inputs - 1 - shift) // stride + 1)
-    if last <= first:
-        return slice(0, 0), slice(0, 0)
-    return slice(first, last), slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+def _seeing(outputs: int, inputs: int, kernel: int, stride: int, padding: int) -> tuple[int, int]:
+    """Which offsets of a kernel meet a pixel anywhere, along one axis: output o meets o * stride + offset - padding."""
+    return max(0, padding - (outputs - 1) * stride), min(kernel, inputs + padding)
+
+
+def _rim(images: Tensor, weight: Tensor, axis: int, stride: int, padding: int) -> int:
+    """How many offsets of a kernel meet nothing but padding, at either of its ends."""
+    inputs, kernel = images.shape[2 + axis], weight.shape[2 + axis]
+    outputs = (inputs + 2 * padding - kernel) // stride + 1
+    begin, end = _seeing(outputs, inputs, kernel, stride, padding)
+    return min(begin, kernel - end)
 
 
 def has_depthwise(model: nn.Module) -> bool:
@@ -89,16 +130,16 @@ def has_depthwise(model: nn.Module) -> bool:
     return any(_is_depthwise(module) for module in model.modules())
 
 
-def keep_depthwise_float32(model: nn.Module) -> int:
-    """Have every depthwise convolution compute in float32, and return how many there are."""
+def differentiate_by_pieces(model: nn.Module, *, in_float32: bool = False) -> int:
+    """Have every depthwise convolution compute its gradients by pieces, and return how many there are."""
     found = [module for module in model.modules() if _is_depthwise(module)]
     for module in found:
-        module.__class__ = Float32Depthwise
+        module.__class__ = Float32Depthwise if in_float32 else DepthwiseConv2d
     return len(found)
 
 
 def _is_depthwise(module: nn.Module) -> bool:
     # Only torch's own class: a subclass has a forward of its own, which the swap would lose.
-    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, Float32Depthwise):
+    if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, DepthwiseConv2d, Float32Depthwise):
         return False
     return module.groups == module.in_channels > 1

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sightline.training.depthwise import Float32Depthwise
+from sightline.training.depthwise import DepthwiseConv2d, Float32Depthwise
 from sightline.training.products import ProductConv2d
 
 _LEAST = 1e-8
@@ -40,6 +40,14 @@ class RoundedLinear(nn.Linear):
         return F.linear(rounded_input(input), rounded_weight(self.weight), self.bias)
 
 
+class RoundedDepthwise(DepthwiseConv2d):
+    """The same of a depthwise convolution."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(B, C, H, W) -> (B, C, H', W')."""
+        return self.convolved(rounded_input(input), rounded_weight(self.weight))
+
+
 class RoundedFloat32Depthwise(Float32Depthwise):
     """The same of a depthwise convolution that computes in float32."""
 
@@ -59,6 +67,7 @@ class RoundedProductConv2d(ProductConv2d):
 _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: RoundedConv2d,
     nn.Linear: RoundedLinear,
+    DepthwiseConv2d: RoundedDepthwise,
     Float32Depthwise: RoundedFloat32Depthwise,
     ProductConv2d: RoundedProductConv2d,
 }

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from torch import nn
 
-from sightline.training.depthwise import keep_depthwise_float32
+from sightline.training.depthwise import differentiate_by_pieces
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
 from sightline.training.products import convolve_by_products
@@ -38,8 +38,7 @@ class Chosen(Protocol):
 def settle_layers(model: nn.Module, chosen: Chosen) -> None:
     """Have layers compute as chosen: most by swapping their classes."""
     compute_out_of_place(model)
-    if chosen.depthwise_float32:
-        keep_depthwise_float32(model)
+    differentiate_by_pieces(model, in_float32=chosen.depthwise_float32)
     if chosen.matmul_convolutions:
         convolve_by_products(model)
     if chosen.mixed_attention:

@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
-from sightline.training.planes import Pair, pair, places
+from sightline.training.planes import Pair, autocasted, pair, places
 
 # Found by timing the layers of ResNet-18, ResNet-50 and EfficientNet-B0 (docs/log.md), in places of the output.
 _SMALL_PLANE, _TINY_PLANE = 64, 16
@@ -30,11 +30,7 @@ class ProductConv2d(nn.Conv2d):
 
     def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
         """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C', H', W')."""
-        device, bias = images.device.type, self.bias
-        if torch.is_autocast_enabled(device):
-            dtype = torch.get_autocast_dtype(device)
-            images, weight = images.to(dtype), weight.to(dtype)
-            bias = None if bias is None else bias.to(dtype)
+        images, weight, bias = autocasted(images, weight, self.bias)
         stride, padding = pair(self.stride), pair(self.padding)
         if self.kernel_size == (1, 1) and padding == (0, 0):
             # Cut with the channel last: what torch makes for the images' gradient then has it innermost, too.
