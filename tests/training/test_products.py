@@ -40,6 +40,18 @@ def test_outputs_and_gradients_are_torch_s(
         torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1)])
+def test_where_nothing_is_learned_it_is_one_product_too(kernel: int, stride: int) -> None:
+    layer = nn.Sequential(nn.Conv2d(6, 8, kernel, stride, padding=kernel // 2, bias=False))
+    convolve_by_products(layer)
+    images = torch.randn(4, 6, 4, 4).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.profiler.profile() as profile:
+        layer(images)
+    called = {event.key for event in profile.key_averages()}
+    assert "aten::mm" in called
+    assert "aten::bmm" not in called
+
+
 def test_it_computes_in_autocast_s_type_and_keeps_gradients_in_the_weights() -> None:
     torch.manual_seed(0)
     layer = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1)).to(memory_format=torch.channels_last)

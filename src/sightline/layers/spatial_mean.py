@@ -13,7 +13,7 @@ def spatial_mean(x: Tensor) -> Tensor:
     """
     if not x.is_contiguous(memory_format=torch.channels_last):
         return x.mean((2, 3), keepdim=True)
-    if x.requires_grad and x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.compiler.is_compiling():
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu" and not torch.compiler.is_compiling():
         mean: Tensor = _MeanByProduct.apply(x)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
         return mean
     return x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True).permute(0, 3, 1, 2)
