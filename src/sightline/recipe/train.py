@@ -30,7 +30,7 @@ class TrainConfig:
     channels_last: bool = False
     """Keep images and kernels with the channel innermost, which convolutions like; no change but in rounding."""
     depthwise_float32: bool = False
-    """Of bf16 and fp16: compute depthwise convolutions in float32: more exactly, and on some CPUs faster."""
+    """Of bf16 and fp16: compute depthwise convolutions in float32, more exactly."""
     matmul_convolutions: bool = False
     """Compute 1x1 convolutions as matrix products, and the weights' gradient of larger kernels on planes of at most
     8x8; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions for it."""

@@ -48,12 +48,8 @@ class RoundedDepthwise(DepthwiseConv2d):
         return self.convolved(rounded_input(input), rounded_weight(self.weight))
 
 
-class RoundedFloat32Depthwise(Float32Depthwise):
+class RoundedFloat32Depthwise(RoundedDepthwise, Float32Depthwise):
     """The same of a depthwise convolution that computes in float32."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """(B, C, H, W) -> (B, C, H', W')."""
-        return self.convolved(rounded_input(input), rounded_weight(self.weight))
 
 
 class RoundedProductConv2d(ProductConv2d):

@@ -35,7 +35,7 @@ class ProductConv2d(nn.Conv2d):
         if self.kernel_size == (1, 1) and padding == (0, 0):
             # Cut with the channel last: what torch makes for the images' gradient then has it innermost, too.
             seen = images.permute(0, 2, 3, 1)[:, :: stride[0], :: stride[1]]
-            return _products(seen, weight.flatten(1), bias)
+            return _by_matrix(seen, weight.flatten(1), bias)
         if places(images.shape, weight.shape[2:], stride, padding) > _SMALL_PLANE:
             return torch.conv2d(images, weight, bias, stride, padding)
         output: Tensor = _Products.apply(images, weight, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
@@ -81,10 +81,10 @@ def _input_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, 
 def _convolved(
     images: Tensor, matrix: Tensor, kernel: Pair, stride: Pair, padding: Pair, bias: Tensor | None
 ) -> Tensor:
-    return _products(_patches(images, kernel, stride, padding), matrix, bias)
+    return _by_matrix(_patches(images, kernel, stride, padding), matrix, bias)
 
 
-def _products(seen: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
+def _by_matrix(seen: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """What is seen at each place (B, H', W', C) by a matrix (C', C) -> (B, C', H', W')."""
     # One product, told so: where there is nothing to learn, torch else makes one of each row of an image.
     rows = F.linear(seen.flatten(0, 2), matrix, bias)
