@@ -8,12 +8,15 @@ second, and times ImageFolder's of the same round, and keeps them in results/dat
 - 224 pixels, random resized crop, flip, normalisation, batches of 64: both with two threads or two workers, wall clock.
   Ours from an empty cache (first epoch) and again (second epoch); theirs reads files that were unpacked beforehand.
 
+With --device cuda our batches of the second table are augmented and normalised there, theirs on the CPU and then moved;
+name other --results then.
+
 Theirs is torchvision.transforms.v2 on PIL images, as in torchvision's own training reference.
 """
 
+import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 import zipfile
@@ -70,6 +73,7 @@ class Ours:
     recipe: Recipe
     store: Packed
     targets: np.ndarray[Any, np.dtype[np.int64]]
+    device: str = "cpu"
 
     def epoch(self, number: int) -> Iterator[Tensor]:
         pixels = Pixels(self.table, self.recipe.data.preprocess(), canvas=True, store=self.store)
@@ -78,7 +82,8 @@ class Ours:
         batches = Batches(pixels, order, self.targets, 10, self.recipe.data.num_workers)
         for batch, _ in zip(batches, range(order.batches_per_epoch), strict=False):
             drawn = Draws(0, number, batch.samples)
-            images = augment(batch, self.recipe.augment, drawn, self.recipe.data.image_size).images
+            moved = replace(batch, images=batch.images.to(self.device, non_blocking=True))
+            images = augment(moved, self.recipe.augment, drawn, self.recipe.data.image_size).images
             yield self.recipe.data.preprocess().normalize(images, channels_last=True)
 
 
@@ -90,16 +95,18 @@ def theirs(
     return DataLoader(Subset(images, places.tolist()), batch, shuffle=True, num_workers=workers, drop_last=True)
 
 
-def rate(batches: Any, clock: Any) -> float:
-    """Images per second of one pass."""
+def rate(batches: Any, clock: Any, device: str = "cpu") -> float:
+    """Images per second of one pass, on the device in the end."""
     seen, began = 0, clock()
     for batch in batches:
-        images = batch if isinstance(batch, Tensor) else batch[0]
+        images = (batch if isinstance(batch, Tensor) else batch[0]).to(device)
         seen += len(images)
+    if device != "cpu":
+        torch.accelerator.synchronize()
     return seen / (clock() - began)
 
 
-def small(archive: Path, folder: Path) -> dict[str, list[float]]:
+def small(archive: Path, folder: Path, _: str) -> dict[str, list[float]]:
     torch.set_num_threads(1)
     table = scan(archive)
     places = np.flatnonzero([split == "train" for split in table.splits])[:10_000]
@@ -116,7 +123,7 @@ def small(archive: Path, folder: Path) -> dict[str, list[float]]:
     return rows
 
 
-def large(archive: Path, folder: Path) -> dict[str, list[float]]:
+def large(archive: Path, folder: Path, device: str) -> dict[str, list[float]]:
     torch.set_num_threads(2)
     table = scan(archive)
     places = np.arange(len(table))[:: max(1, len(table) // 2048)]
@@ -128,10 +135,11 @@ def large(archive: Path, folder: Path) -> dict[str, list[float]]:
     }
     loader = theirs(root, places, v2.RandomResizedCrop(224), 64, 2)
     for number in range(LARGE_ROUNDS):
-        ours = Ours(table, places, LARGE, Packed(folder / f"packed{number}", len(table), 256), table.targets)
-        rows["sightline, first epoch"].append(rate(ours.epoch(0), time.perf_counter))
-        rows["sightline, second epoch"].append(rate(ours.epoch(1), time.perf_counter))
-        rows["ImageFolder, 2 workers"].append(rate(loader, time.perf_counter))
+        store = Packed(folder / f"packed{number}", len(table), 256)
+        ours = Ours(table, places, LARGE, store, table.targets, device)
+        rows["sightline, first epoch"].append(rate(ours.epoch(0), time.perf_counter, device))
+        rows["sightline, second epoch"].append(rate(ours.epoch(1), time.perf_counter, device))
+        rows["ImageFolder, 2 workers"].append(rate(loader, time.perf_counter, device))
     return rows
 
 
@@ -155,17 +163,23 @@ def spread(values: list[float], form: str) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("small", type=Path, help="CIFAR-10 as JPEGs, for 32 pixels")
+    parser.add_argument("large", type=Path, help="photos in class folders, for 224 pixels")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
     keep_pages()
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name, measure, archive in (("32 pixels", small, sys.argv[1]), ("224 pixels", large, sys.argv[2])):
+    results: dict[str, Any] = json.loads(chosen.results.read_text()) if chosen.results.exists() else {}
+    for name, measure, archive in (("32 pixels", small, chosen.small), ("224 pixels", large, chosen.large)):
         with temporary() as folder:
-            rows = measure(Path(archive), folder)
+            rows = measure(archive, folder, chosen.device)
         results[name] = rows
         folder_rates = next(rates for route, rates in rows.items() if route.startswith("ImageFolder"))
         for route, rates in rows.items():
             times = [own / other for own, other in zip(rates, folder_rates, strict=True)]  # of the same round
             print(f"| {name} | {route} | {spread(rates, ',.0f')} | {spread(times, '.2f')} |")
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    chosen.results.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,11 @@ in a process of its own; what counts is its second epoch. They take turns, ROUND
 for all. Two are no contestants: `plain` is the best that a tight loop on noise reaches in any of four plain settings,
 `peak` what the network would reach if all of it ran as fast as the machine's fastest convolution.
 
+All compute on --device, the CPU unless another is named; a GPU wants a larger --batch and --longer epochs.
+
 FOLDER holds the peers' environments, `timm` and `fastai`; where one is missing it is made with uv. TRAIN_PY is train.py
-of timm's repository, which its package doesn't contain. Results go to results/training_speed.json, network by network.
+of timm's repository, which its package doesn't contain. Results go, network by network, to results/training_speed.json
+or where --results says.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +64,24 @@ class Ground:
     data: Path
     peers: Path
     timm_train: Path
+    device: str
 
     def tutorial(self, case: Case) -> float:
-        return printed([sys.executable, HERE / "peers/tutorial.py", self.data, case.network, case.pixels, case.batch])
+        return self._printed(sys.executable, "tutorial.py", self.data, case.network, case.pixels, case.batch)
 
     def plain(self, case: Case) -> float:
-        return printed([sys.executable, HERE / "peers/plain.py", case.network, case.pixels, case.batch])
+        return self._printed(sys.executable, "plain.py", case.network, case.pixels, case.batch)
 
     def peak(self, case: Case) -> float:
-        return printed([sys.executable, HERE / "peers/peak.py", case.network, case.pixels])
+        return self._printed(sys.executable, "peak.py", case.network, case.pixels)
 
     def fastai(self, case: Case) -> float:
         python = self.peers / "fastai/bin/python"
-        return printed([python, HERE / "peers/fastai_train.py", self.data, case.network, case.pixels, case.batch])
+        return self._printed(python, "fastai_train.py", self.data, case.network, case.pixels, case.batch)
+
+    def _printed(self, python: Path | str, script: str, *arguments: Any) -> float:
+        lines = output([python, HERE / "peers" / script, *arguments, self.device]).splitlines()
+        return float(json.loads([line for line in lines if line.startswith("{")][-1])["images_per_second"])
 
     def timm(self, case: Case) -> float:
         return self._timm(case)
@@ -89,7 +97,7 @@ class Ground:
                     *(case.network, case.pixels),
                     *("--data-dir", self.data, "--num-classes", 10, "--input-size", 3, case.pixels, case.pixels),
                     *("-b", case.batch, "--epochs", 2, "--opt", "sgd", "--lr", 0.05, "--weight-decay", 5e-4),
-                    *("--workers", 2, "--device", "cpu", "--color-jitter", 0, "--smoothing", 0, "--output", out),
+                    *("--workers", 2, "--device", self.device, "--color-jitter", 0, "--smoothing", 0, "--output", out),
                     *("--val-interval", 9, "--log-interval", 1, *settings),
                 ]
             )
@@ -115,6 +123,7 @@ class Ground:
                 "optim.weight_decay": 5e-4,
                 "optim.warmup_epochs": 0,
                 "train.fast": "auto",
+                "train.device": self.device,
             }
             chosen = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
             output([Path(sys.executable).parent / "sightline", "train", self.data, "--out", run, *chosen])
@@ -132,11 +141,6 @@ def output(command: list[Any]) -> str:
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
     return done.stdout + done.stderr
-
-
-def printed(command: list[Any]) -> float:
-    lines = [line for line in output(command).splitlines() if line.startswith("{")]
-    return float(json.loads(lines[-1])["images_per_second"])
 
 
 def unpack(archive: Path, folder: Path, images: int) -> None:
@@ -172,22 +176,26 @@ def main() -> None:
     parser.add_argument("--timm-train", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--longer", type=int, default=1, help="times as many images, for a fast machine")
+    parser.add_argument("--batch", type=int, help="images a step, in place of each network's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
     chosen = parser.parse_args()
     environments(chosen.peers)
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept = chosen.results
+    results: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     for name in chosen.networks:
-        case = CASES[name]
+        case = CASES[name] if chosen.batch is None else replace(CASES[name], batch=chosen.batch)
         rates: dict[str, list[float]] = {contestant: [] for contestant in chosen.contestants}
         with tempfile.TemporaryDirectory() as folder:
             unpack(chosen.small if case.pixels <= 64 else chosen.large, Path(folder), case.images * chosen.longer)
-            ground = Ground(Path(folder), chosen.peers, chosen.timm_train)
+            ground = Ground(Path(folder), chosen.peers, chosen.timm_train, chosen.device)
             for _ in range(chosen.rounds):
                 for contestant in rates:
                     rates[contestant].append(getattr(ground, contestant)(case))
                     print(f"{name}: {contestant} {rates[contestant][-1]:,.1f} images/s", flush=True)
         results[name] = rates
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        kept.write_text(json.dumps(results, indent=2) + "\n")
         for contestant, values in rates.items():
             spread = f"{min(values):,.1f} to {max(values):,.1f}"
             print(f"| {name} | {contestant} | {statistics.median(values):,.1f} | {spread} |")

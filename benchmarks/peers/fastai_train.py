@@ -38,7 +38,7 @@ class Stopwatch(Callback):
         self.rates.append(self.seen / (time.perf_counter() - self.began))
 
 
-def main(data: str, network: str, pixels: int, batch: int) -> None:
+def main(data: str, network: str, pixels: int, batch: int, device: str) -> None:
     item: Any = RandomResizedCrop(pixels) if pixels > 64 else CropPad(pixels)
     loaders = ImageDataLoaders.from_folder(
         data,
@@ -48,7 +48,7 @@ def main(data: str, network: str, pixels: int, batch: int) -> None:
         num_workers=2,
         item_tfms=item,
         batch_tfms=[Flip(), Normalize.from_stats(*imagenet_stats)],
-        device="cpu",
+        device=device,
     )
     watch = Stopwatch()
     model = create_model(network, num_classes=10, image_size=pixels)
@@ -59,4 +59,4 @@ def main(data: str, network: str, pixels: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -96,8 +96,7 @@ class Preprocess:
 
         if channels_last:
             return self._normalize_rows(pixels)
-        mean = torch.tensor(self.mean, device=pixels.device).mul(255).view(1, 3, 1, 1)
-        scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().view(1, 3, 1, 1)
+        mean, scale = (values.view(1, 3, 1, 1) for values in self._mean_and_scale(pixels))
         if pixels.dtype != torch.uint8:
             return (pixels.float() - mean) * scale
         return pixels.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).mul_(scale)
@@ -109,8 +108,7 @@ class Preprocess:
         from sightline.threads import mapped
 
         height, width = pixels.shape[2:]
-        mean = torch.tensor(self.mean, device=pixels.device).mul(255).repeat(width)  # (W * 3,)
-        scale = torch.tensor(self.std, device=pixels.device).mul(255).reciprocal().repeat(width)
+        mean, scale = (values.repeat(width) for values in self._mean_and_scale(pixels))  # (W * 3,)
         rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
         values = torch.empty(rows.shape, dtype=torch.float32, device=pixels.device)
         step = _IN_CACHE // width + 1 if pixels.device.type == "cpu" else max(1, len(rows))
@@ -120,6 +118,14 @@ class Preprocess:
 
         mapped(fill, list(zip(rows.split(step), values.split(step), strict=True)))
         return values.view(-1, height, width, 3).permute(0, 3, 1, 2)
+
+    def _mean_and_scale(self, pixels: "Tensor") -> "tuple[Tensor, Tensor]":
+        """(3,) and (3,) on the pixels' device: what is subtracted, and what is multiplied by then."""
+        import torch
+
+        mean, scale = torch.tensor(self.mean).mul(255), torch.tensor(self.std).mul(255).reciprocal()
+        both = torch.stack([mean, scale]).to(pixels.device, non_blocking=pixels.is_cuda)
+        return both[0], both[1]
 
     def normalize_array(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, 3, H, W) uint8 -> float32, the very bits of `normalize`, without torch."""

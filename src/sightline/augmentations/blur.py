@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.augmentations import Batch, ordered, within
-from sightline.operations import like
+from sightline.operations import beside, like
 from sightline.randomness import Draws
 
 
@@ -40,7 +40,7 @@ class Blur:
         rows = torch.nonzero(sigmas)[:, 0]
         if len(rows) == 0:
             return batch
-        places = rows.to(batch.images.device)
+        places = beside(rows, batch.images)
         blurred = _blur(batch.images[places].float(), sigmas[rows], math.ceil(3 * self.sigma[1]))
         images = batch.images.clone()
         images[places] = like(blurred, images)

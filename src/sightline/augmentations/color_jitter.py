@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.augmentations import Batch, within
-from sightline.operations import like
+from sightline.operations import beside, like
 from sightline.operations.colour import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation
 from sightline.randomness import Draws
 
@@ -55,7 +55,7 @@ class ColorJitter:
             for number, adjust in enumerate(ADJUSTMENTS):
                 rows = torch.nonzero(order[:, place] == number)[:, 0]
                 if len(rows) and reach[number]:
-                    places = rows.to(images.device)
+                    places = beside(rows, images)
                     result[places] = adjust(images[places], amounts[rows, number])
             images = result
         return replace(batch, images=like(images, batch.images))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sightline.augmentations import Batch, Mixing, within
+from sightline.operations import beside
 from sightline.operations.mixing import mix_targets, mixing_weights
 from sightline.randomness import Draws
 
@@ -50,8 +51,8 @@ class Cutmix(Mixing):
         rows, columns = torch.arange(height), torch.arange(width)
         pasted = ((rows >= top) & (rows < bottom))[:, :, None] & ((columns >= left) & (columns < right))[:, None, :]
         keep = 1 - pasted.double().mean(dim=(1, 2))  # by what was pasted, not by what was drawn
-        partners = draws.partners("cutmix partner").to(batch.images.device)
-        images = torch.where(pasted[:, None].to(batch.images.device), batch.images[partners], batch.images)
+        partners = beside(draws.partners("cutmix partner"), batch.images)
+        images = torch.where(beside(pasted[:, None], batch.images), batch.images[partners], batch.images)
         return replace(batch, images=images, targets=mix_targets(batch.targets, partners, keep))
 
 

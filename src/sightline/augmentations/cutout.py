@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sightline.augmentations import Batch, within
-from sightline.operations import like
+from sightline.operations import beside, like
 from sightline.randomness import Draws
 
 
@@ -46,7 +46,7 @@ class Cutout:
         covered = (in_rows[:, :, None] & in_columns[:, None, :] & chosen[:, None, None])[:, None]  # (B, 1, H, W)
         means = batch.images.float().mean(dim=(2, 3), keepdim=True)
         fill = like(means if self.fill == "mean" else torch.zeros_like(means), batch.images)
-        return replace(batch, images=torch.where(covered.to(batch.images.device), fill, batch.images))
+        return replace(batch, images=torch.where(beside(covered, batch.images), fill, batch.images))
 
 
 ENTRY = Cutout

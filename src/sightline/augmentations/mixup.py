@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sightline.augmentations import Batch, Mixing, within
-from sightline.operations import like, per_image
+from sightline.operations import beside, like, per_image
 from sightline.operations.mixing import mix_targets, mixing_weights
 from sightline.randomness import Draws
 
@@ -35,7 +35,7 @@ class Mixup(Mixing):
         """
         chosen = draws.uniform("mixing")[:, 0] < self.probability
         keep = torch.where(chosen, mixing_weights(draws, "mixup", self.alpha), 1.0)  # (B,)
-        partners = draws.partners("mixup partner").to(batch.images.device)
+        partners = beside(draws.partners("mixup partner"), batch.images)
         weights = per_image(keep.float(), batch.images)
         images = batch.images.float()
         mixed = like(weights * images + (1 - weights) * images[partners], batch.images)

@@ -4,7 +4,7 @@ Source: Going Deeper with Convolutions (Szegedy et al., 2015), section 6, in tor
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from sightline.augmentations import Batch, change_singly, ordered
 from sightline.operations.one_by_one import Change, Size
+from sightline.operations.resample import resample
 from sightline.randomness import Draws
 
 ATTEMPTS = 10
@@ -53,7 +54,11 @@ class RandomResizedCrop:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size), bilinear and antialiased. Targets stay."""
-        return change_singly(batch, [self], draws, image_size)
+        images = batch.images
+        if images.device.type == "cpu":
+            return change_singly(batch, [self], draws, image_size)
+        windows = self.windows(draws, height=images.shape[2], width=images.shape[3])
+        return replace(batch, images=resample(images, windows, image_size))
 
     def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
         """One image (1, 3, H, W), and its place -> (1, 3, image_size, image_size)."""
@@ -65,14 +70,11 @@ class RandomResizedCrop:
 def _resized(image: Tensor, window: list[int], side: int) -> Tensor:
     """(1, 3, H, W) -> (1, 3, side, side): the window, bilinear and antialiased."""
     top, left, height, width = window
-    # One by one: windows differ in size. torch resizes uint8 on a CPU fast where pixels lie side by side, which
-    # torchvision's own function undoes; elsewhere torch has no kernel for uint8, and torchvision goes by float.
-    if image.device.type == "cpu" and image.dtype == torch.uint8:
-        cut = image[:, :, top : top + height, left : left + width]
-        return F.interpolate(cut, size=[side, side], mode="bilinear", antialias=True)
-    from torchvision.transforms.v2 import functional
-
-    return functional.resized_crop(image, top, left, height, width, size=[side, side], antialias=True)
+    # torch resizes uint8 fast where a pixel's channels lie side by side, which torchvision's own function undoes.
+    cut = image[:, :, top : top + height, left : left + width]
+    if cut.dtype != torch.uint8:
+        cut = cut.float()  # torch resizes no half floats
+    return F.interpolate(cut, size=[side, side], mode="bilinear", antialias=True).to(image.dtype)
 
 
 def _largest(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from sightline.ahead import in_order
 from sightline.augmentations import Batch
@@ -98,7 +97,7 @@ class Batches:
         indices = samples % APPEARANCE
         images = self.pixels.batch(indices)
         targets = torch.from_numpy(self.targets[indices])
-        rows = targets if targets.ndim == 2 else _one_hot(targets, self.num_classes)
+        rows = targets if targets.ndim == 2 else targets[:, None] == torch.arange(self.num_classes)  # -1: nowhere
         if _has_cuda():
             images = images.pin_memory()  # so that copying to the device doesn't wait
         return Batch(images, rows.float(), torch.from_numpy(samples))
@@ -108,11 +107,6 @@ class Batches:
 def _has_cuda() -> bool:
     """Once: torch opens the driver's library each time it is asked, which takes longer than cropping small images."""
     return torch.cuda.is_available()
-
-
-def _one_hot(targets: Tensor, num_classes: int) -> Tensor:
-    """(B, K); a row of zeros for an image without a label."""
-    return F.one_hot(targets.clamp(min=0), num_classes) * (targets >= 0)[:, None]
 
 
 @contextmanager

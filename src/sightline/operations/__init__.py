@@ -18,9 +18,14 @@ def as_uint8(images: Tensor) -> Tensor:
     return images if images.dtype == torch.uint8 else images.float().round().clamp(0, 255).to(torch.uint8)
 
 
+def beside(values: Tensor, images: Tensor) -> Tensor:
+    """What was drawn on the CPU, on the images' device; the work that waits in a GPU's queue isn't waited for."""
+    return values.to(images.device, non_blocking=images.is_cuda)
+
+
 def per_image(values: Tensor, images: Tensor) -> Tensor:
     """(B,) -> (B, 1, 1, 1) on the images' device, to multiply whole images by."""
-    return values.to(images.device)[:, None, None, None]
+    return beside(values, images)[:, None, None, None]
 
 
 def centre_window(images: Tensor, size: int) -> Tensor:

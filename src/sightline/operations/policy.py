@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sightline.operations import colour, like, per_image
+from sightline.operations import beside, colour, like, per_image
 from sightline.operations.warp import affine, rotation, warp
 
 SIGNED = frozenset(
@@ -62,7 +62,7 @@ def apply_each(images: Tensor, space: Space, chosen: Tensor, strengths: Tensor) 
             continue
         picked = strengths[rows] if name in SIGNED else strengths[rows].abs()
         magnitudes = space.magnitudes(name, picked, height=height, width=width)
-        places = rows.to(images.device)
+        places = beside(rows, images)
         result[places] = OPERATIONS[name](images[places], magnitudes)
     return result
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline.operations import like
+from sightline.operations import beside, like
 
 PaddingMode = Literal["zeros", "border", "reflection"]
 """torch's names for what is seen beyond the border: black, the border's own colour, or the image mirrored."""
@@ -48,7 +48,7 @@ def warp(images: Tensor, maps: Tensor, *, padding_mode: PaddingMode = "zeros") -
     # affine_grid's own unit is half the image's side.
     half = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     theta = read_from * torch.cat([half, half.new_ones(1)]) / half[:, None]
-    grid = F.affine_grid(theta.float().to(images.device), list(images.shape), align_corners=False)
+    grid = F.affine_grid(beside(theta.float(), images), list(images.shape), align_corners=False)
     sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False)
     return like(sampled, images)
 

@@ -13,6 +13,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sightline.operations import beside
+
 Layout = tuple[int, int, int, int]
 
 _ONE_LAYOUT: Layout = (0, 1, 2, 3)
@@ -25,7 +27,7 @@ def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
     if not _on_host(images):
         every = torch.arange(len(images), device=images.device)
         views = images.unfold(2, side, 1).unfold(3, side, 1)  # (B, C, H', W', side, side)
-        return views[every, :, tops.to(images.device), lefts.to(images.device)]
+        return views[every, :, beside(tops, images), beside(lefts, images)]
     array, layout = _memory(images)
     across = (1, 2) if layout == _CHANNEL_INNERMOST else (2, 3)
     views = sliding_window_view(array, (side, side), axis=across)  # the window's own axes come last
@@ -37,7 +39,7 @@ def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
 def change_some(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Images (B, C, H, W) with `change` applied to those of `chosen`, (B,) bool; the others are copied."""
     if not _on_host(images):
-        mask = chosen.to(images.device)[:, None, None, None]
+        mask = beside(chosen, images)[:, None, None, None]
         return torch.where(mask, change(images), images)
     places = np.flatnonzero(chosen.numpy())
     array, layout = _memory(images)
