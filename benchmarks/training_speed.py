@@ -53,6 +53,7 @@ CASES = {
     "efficientnet_b0 32": Case("efficientnet_b0", 32, 128, 2560),
     "efficientnet_b0 224": Case("efficientnet_b0", 224, 16, 160),
     "swin_t 224": Case("swin_t", 224, 16, 160),
+    "vit_s_16 224": Case("vit_s_16", 224, 16, 160),
     "resnet50 224": Case("resnet50", 224, 16, 160),
 }
 

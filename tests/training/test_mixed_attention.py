@@ -54,6 +54,25 @@ def test_a_swin_answers_and_learns_as_before_but_for_rounding() -> None:
         assert F.cosine_similarity(slope.flatten(), wanted[name].flatten(), dim=0) > 0.99, name
 
 
+def test_a_swin_of_timm_which_names_a_dropout_of_zero_learns_so_too() -> None:
+    def network() -> Classifier:
+        torch.manual_seed(0)
+        model = create_model("timm/swin_tiny_patch4_window7_224", num_classes=10, image_size=64)
+        for module in model.modules():
+            if "fused_attn" in vars(module):
+                vars(module)["fused_attn"] = True  # timm's own choice for Swin is to be asked for by $TIMM_FUSED_ATTN
+        return model.eval()
+
+    ours, theirs = network(), network()
+    assert mix_attention(ours) == 12
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    (answers, slopes), (expected, wanted) = gradients(ours, images), gradients(theirs, images)
+    assert not torch.equal(answers, expected)
+    torch.testing.assert_close(answers, expected, rtol=0.05, atol=0.02)
+    for name, slope in slopes.items():
+        assert F.cosine_similarity(slope.flatten(), wanted[name].flatten(), dim=0) > 0.99, name
+
+
 def test_a_compiled_layer_computes_so_too() -> None:
     layer, plain = (swin().get_submodule("stage1.1.attn") for _ in range(2))
     assert mix_attention(layer) == 1

@@ -41,7 +41,7 @@ from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
-_VERSION = 4
+_VERSION = 5
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0

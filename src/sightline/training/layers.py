@@ -4,6 +4,7 @@ from typing import Protocol
 
 from torch import nn
 
+from sightline.training.attention_gradients import differentiate_attention_in_float32
 from sightline.training.depthwise import differentiate_by_pieces
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
@@ -45,3 +46,4 @@ def settle_layers(model: nn.Module, chosen: Chosen) -> None:
         mix_attention(model)
     if chosen.precision == "bf16":
         rectify_by_integers(model)
+        differentiate_attention_in_float32(model)
