@@ -101,6 +101,39 @@ def test_timms_blocks_are_found() -> None:
     _assert_same(_trained(checkpointed), _trained(model))
 
 
+class Branches(nn.Module):
+    """As HRNet's: it takes a list, and writes its results where its inputs were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, maps: list[Tensor], *, scale: float = 1.0) -> list[Tensor]:
+        maps[0] = self.first(maps[0]).tanh() * scale
+        maps[1] = self.second(maps[1] + maps[0]).tanh()
+        return maps
+
+
+class Branched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Branches(), Branches()])
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = [images, images.flip(3)]
+        for block in self.blocks:
+            maps = block(maps, scale=2.0)
+        return self.head((maps[0] + maps[1]).mean((2, 3)))
+
+
+def test_lists_and_settings_by_name_reach_a_block_as_they_were() -> None:
+    model = Branched()
+    checkpointed = copy.deepcopy(model)
+    assert checkpoint_activations(checkpointed) == 2
+    _assert_same(_trained(checkpointed), _trained(model))
+
+
 def test_a_network_without_blocks_is_refused() -> None:
     with pytest.raises(ModelError, match="no blocks that could be computed again"):
         checkpoint_activations(nn.Linear(4, 2))

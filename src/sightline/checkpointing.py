@@ -73,16 +73,21 @@ def _pass_on(x: Tensor) -> Tensor:
     return x
 
 
-def _recomputed(layers: list[nn.Module], *inputs: Any) -> Any:
+def _recomputed(layers: list[nn.Module], *inputs: Any, **named: Any) -> Any:
     """Run the layers one after the other; in training, forget what they did until the backward pass."""
-    run: Callable[..., Any] = partial(_run, layers)
+    run: Callable[..., Any] = partial(_run, layers, **named)
     if not (torch.is_grad_enabled() and layers[0].training):
         return run(*inputs)
-    return checkpoint(run, *inputs, use_reentrant=False, context_fn=partial(_contexts, layers))
+    return checkpoint(run, *map(_own, inputs), use_reentrant=False, context_fn=partial(_contexts, layers))
 
 
-def _run(layers: list[nn.Module], *inputs: Any) -> Any:
-    outputs = type(layers[0]).forward(layers[0], *inputs)
+def _own(value: Any) -> Any:
+    """A list of the block's own: HRNet's put results in place of inputs, from which the second time would begin."""
+    return list(value) if isinstance(value, list) else value
+
+
+def _run(layers: list[nn.Module], *inputs: Any, **named: Any) -> Any:
+    outputs = type(layers[0]).forward(layers[0], *map(_own, inputs), **named)
     for layer in layers[1:]:
         outputs = type(layer).forward(layer, outputs)
     return outputs

@@ -37,3 +37,9 @@ def test_in_bfloat16_it_is_as_exact_as_torch_s(size: tuple[int, int]) -> None:
     torch.testing.assert_close(gradients[0].float(), expected, rtol=2**-6, atol=0)
     assert x.grad is not None
     assert x.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_follows_may_change_it_in_place() -> None:
+    x = torch.randn(2, 3, 4, 4).bfloat16().contiguous(memory_format=torch.channels_last).requires_grad_()
+    spatial_mean(x * 1).relu_().sum().backward()
+    assert x.grad is not None

@@ -70,6 +70,33 @@ def test_it_computes_in_autocast_s_type_and_keeps_gradients_in_the_weights() -> 
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=0.05, atol=0.05 * float(theirs.grad.abs().max()))
 
 
+@pytest.mark.parametrize("side", [2, 4, 8, 16])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_follows_may_change_its_output_in_place(side: int, kernel: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(5, 7, kernel, padding=kernel // 2, bias=bias), nn.ReLU(inplace=True)).double()
+    ours = copy.deepcopy(plain)
+    convolve_by_products(ours)
+    images = torch.randn(3, 5, side, side, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    for model in (plain, ours):
+        model(images).square().sum().backward()
+    torch.testing.assert_close(ours(images), plain(images))
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
+def test_a_network_of_layers_in_a_row_learns(name: str) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=10, image_size=32).to(memory_format=torch.channels_last)
+    convolve_by_products(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(torch.randn(2, 3, 32, 32).contiguous(memory_format=torch.channels_last))
+    logits.float().square().sum().backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+
+
 def test_the_first_layer_asks_for_no_gradient_of_the_images() -> None:
     layer = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
     convolve_by_products(layer)

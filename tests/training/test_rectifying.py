@@ -59,6 +59,17 @@ def test_memory_is_taken_where_the_layer_may_not_write(inplace: bool) -> None:
     assert values.tolist() == ([[0.0], [0.0]] if inplace else [[-1.0], [-2.0]])
 
 
+def test_where_nothing_is_learned_no_image_s_nan_is_lost() -> None:
+    values = torch.tensor([[-1.0], [2.0], [float("nan")], [-float("nan")]], dtype=torch.bfloat16)
+    output = IntegerReLU().eval()(values)
+    assert output[:2].tolist() == [[0.0], [2.0]]
+    assert output[2:].isnan().all()
+
+
+def test_a_single_number() -> None:
+    assert IntegerReLU()(torch.tensor(-1.0, dtype=torch.bfloat16)).item() == 0
+
+
 def test_other_numbers_are_torch_s() -> None:
     values = torch.tensor([[-1.0, float("nan")], [2.0, float("nan")]])
     output = IntegerReLU()(values)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from making import make_photos
 from PIL import Image
+from torch import Tensor
 
 from sightline.data.loader import Batches, explained_failures
 from sightline.errors import DataError, ModelError, RecipeError, SightlineError
@@ -254,6 +255,22 @@ def test_runs_without_a_name_are_numbered(data: Path, tmp_path: Path, monkeypatc
 def test_channels_last_and_bf16_train_too(data: Path, tmp_path: Path, precision: str) -> None:
     recipe = override(RECIPE, ["train.channels_last=true", f"train.precision={precision}", "epochs=2"])
     assert float(rows(train(recipe, data, out=tmp_path / "run").path)[-1]["train_loss"]) < 2
+
+
+def test_what_a_run_asks_of_torch_ends_with_it(data: Path, tmp_path: Path) -> None:
+    asked = list[bool]()
+
+    class Watched(Loss):
+        def forward(self, logits: Tensor, targets: Tensor, *, some_unlabelled: bool = False) -> Tensor:
+            asked.append(torch.are_deterministic_algorithms_enabled())
+            return super().forward(logits, targets, some_unlabelled=some_unlabelled)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.training.labels.Loss", Watched)
+        train(override(RECIPE, ["epochs=1", "train.deterministic=true"]), data, out=tmp_path / "run")
+    assert asked
+    assert all(asked)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_accumulating_gives_the_gradients_of_the_large_batch(data: Path, tmp_path: Path) -> None:

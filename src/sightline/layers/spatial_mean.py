@@ -31,8 +31,10 @@ class _MeanByProduct(torch.autograd.Function):
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
         ones = x.new_ones(()).expand(batch, 1, height * width)
         nothing = x.new_zeros(()).expand(batch, 1, channels)
-        mean = torch.baddbmm(nothing, ones, pixels, beta=0, alpha=1 / (height * width))
-        return mean.view(batch, channels, 1, 1)
+        mean = x.new_empty(batch, channels, 1, 1)  # no view of what was computed: those may not be changed in place
+        row = mean.view(batch, 1, channels)
+        torch.baddbmm(nothing, ones, pixels, beta=0, alpha=1 / (height * width), out=row)
+        return mean
 
     @staticmethod
     @once_differentiable

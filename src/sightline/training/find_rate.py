@@ -23,7 +23,7 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
-from sightline.training.fit import run_quietly, trainer_for
+from sightline.training.fit import determinism_restored, run_quietly, trainer_for
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.layers import settle_layers
@@ -106,7 +106,7 @@ def find_learning_rate(
     order = training_order(short, table, indices)
     batches = Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
     watch = _Watch(task)
-    with run_quietly():
+    with determinism_restored(), run_quietly():
         trainer_for(short, device, [watch]).fit(task, train_dataloaders=batches)
     if not watch.losses:
         raise SightlineError(lost_loss(recipe, math.nan, 1))

@@ -78,6 +78,16 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
 
 
 @contextmanager
+def determinism_restored() -> Generator[None]:
+    """What train.deterministic asks of torch ends with the block: Lightning sets it for the whole process."""
+    before, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns)
+
+
+@contextmanager
 def run_quietly() -> Generator[None]:
     """Lightning's banners and advice stay out of the user's terminal; its errors don't, and ours explain."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]

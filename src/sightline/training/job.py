@@ -33,7 +33,7 @@ from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
 from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizing
-from sightline.training.fit import check_precision, fit
+from sightline.training.fit import check_precision, determinism_restored, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
 from sightline.training.interruption import GOES_ON
@@ -96,7 +96,7 @@ def run_job(
     if checkpoint is not None:
         _check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
     record(pool, folder / "splits.json")
-    with _store(recipe, pool) as store:
+    with _store(recipe, pool) as store, determinism_restored():
         _train(recipe, prepared, pool, folder, checkpoint, store)
         return _measured(recipe, prepared, folder, measure, store)
 

@@ -1,8 +1,8 @@
 """Convolutions of a CPU as matrix products, where those are faster: 1x1 kernels, and kernels on small planes.
 
 With oneDNN, bfloat16 weight gradients of a plane of 4x4 pixels take five times a matrix product of the patches that
-the kernel saw (docs/log.md has the figures). The layer's class is swapped on the network that trains; its parameters
-and its state's names stay as they are.
+the kernel saw, or those of images laid side by side (docs/log.md has the figures). The layer's class is swapped on the
+network that trains; its parameters and its state's names stay as they are.
 """
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input
 
 from sightline.training.planes import Pair, autocasted, pair, places
+from sightline.training.side_by_side import weight_gradient
 
 # Found by timing the layers of ResNet-18, ResNet-50 and EfficientNet-B0 (docs/log.md), in places of the output.
 _SMALL_PLANE, _TINY_PLANE = 64, 16
@@ -59,15 +60,22 @@ class _Products(torch.autograd.Function):
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         images, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
         stride, padding, has_bias = ctx.geometry  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        wanted, kernel, channels = ctx.needs_input_grad, weight.shape[2:], len(weight)  # pyright: ignore[reportAttributeAccessIssue]
+        wanted = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
         grad_images = _input_gradient(images, weight, grad, stride, padding) if wanted[0] else None
         grad_weight = None
         if wanted[1]:
-            seen = _patches(images, kernel, stride, padding).flatten(0, 2)
-            by_place = grad.permute(0, 2, 3, 1).reshape(-1, channels)
-            grad_weight = (by_place.t() @ seen).view(channels, *kernel, -1).permute(0, 3, 1, 2)
+            grad_weight = weight_gradient(images, weight.shape, grad, stride, padding)
+            if grad_weight is None:
+                grad_weight = _by_patches(images, weight, grad, stride, padding)
         grad_bias = grad.sum((0, 2, 3)) if has_bias and wanted[2] else None
         return grad_images, grad_weight, grad_bias, None, None
+
+
+def _by_patches(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
+    kernel, channels = pair(weight.shape[2:]), len(weight)
+    seen = _patches(images, kernel, stride, padding).flatten(0, 2)
+    by_place = grad.permute(0, 2, 3, 1).reshape(-1, channels)
+    return (by_place.t() @ seen).view(channels, *kernel, -1).permute(0, 3, 1, 2)
 
 
 def _input_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -81,7 +89,17 @@ def _input_gradient(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, 
 def _convolved(
     images: Tensor, matrix: Tensor, kernel: Pair, stride: Pair, padding: Pair, bias: Tensor | None
 ) -> Tensor:
-    return _by_matrix(_patches(images, kernel, stride, padding), matrix, bias)
+    seen, rows = _patches(images, kernel, stride, padding), matrix.t()
+    batch, height, width, _ = seen.shape
+    shape = (batch, len(matrix), height, width)
+    output = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
+    # Into the output itself: autograd lets nobody change a view in place, such as a ReLU after this, that we give back.
+    written = output.permute(0, 2, 3, 1).flatten(0, 2)
+    if bias is None:
+        torch.mm(seen.flatten(0, 2), rows, out=written)
+    else:
+        torch.addmm(bias, seen.flatten(0, 2), rows, out=written)
+    return output
 
 
 def _by_matrix(seen: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,12 +10,12 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class IntegerReLU(nn.ReLU):
-    """A ReLU that compares integers where it is given bfloat16 on a CPU."""
+    """A ReLU that compares integers where it trains and is given bfloat16 on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.ReLU's own name for it
         """Any shape whose first dimension is the batch."""
-        apart = input.dtype != torch.bfloat16 or input.device.type != "cpu" or torch.compiler.is_compiling()
-        if apart:
+        whole = self.training and input.dtype == torch.bfloat16 and input.device.type == "cpu" and input.ndim > 0
+        if not whole or torch.compiler.is_compiling():
             return super().forward(input)
         values = input if self.inplace else input.clone()
         output: Tensor = _Rectified.apply(values)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
@@ -27,8 +27,8 @@ class _Rectified(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
-        # Processors make NaN with the sign of what is below zero. A network that diverged has it in a channel of every
-        # image: that of the first tells the loss.
+        # Processors make NaN with the sign of what is below zero. A network that diverged has it in every image: if not
+        # in this step, where an infinity makes the weights' gradient NaN, then in the next. The first tells the loss.
         torch.relu_(values[:1])
         values[1:].view(torch.int16).clamp_(min=0)
         ctx.mark_dirty(values)
