@@ -139,6 +139,14 @@ def test_a_single_image_in_place_of_a_list_is_refused(predictor: Predictor) -> N
         predictor.predict("photo.jpg")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3)])
+def test_nor_are_the_rows_of_one_image_taken_for_images(predictor: Predictor, shape: tuple[int, ...]) -> None:
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(SightlineError, match="put a single one in a list"):
+        predictor.predict(image)  # pyright: ignore[reportArgumentType]
+    assert len(predictor.predict([image])) == 1
+
+
 def test_top_k_must_be_positive(predictor: Predictor) -> None:
     with pytest.raises(SightlineError, match="top_k must be at least 1, got 0"):
         predictor.predict([b""], top_k=0)

@@ -48,6 +48,7 @@ def test_no_field_holds_another_type_than_values_and_sections() -> None:
             "optim.lrr=1",
             "Unknown setting 'optim.lrr'. Did you mean 'optim.lr'? `sightline recipes --explain` lists them all.",
         ),
+        ("lr=1", "Unknown setting 'lr'. Did you mean 'optim.lr'?"),
         ("optin.lr=1", "Unknown setting 'optin.lr'. Did you mean 'optim.lr'?"),
         ("epochs=five", "epochs should be an integer, got 'five'."),
         ("epochs=2.5", "epochs should be an integer, got 2.5."),

@@ -33,6 +33,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str) ->
 
     `kind` is the thing in words ("setting", "model"); `listing` the command that prints the list.
     """
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    last = [each for each in names if each.rpartition(".")[2] == name]  # "lr" of optim.lr
+    nearest = last or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return f"Unknown {kind} {name!r}.{hint} {listing} lists them all."

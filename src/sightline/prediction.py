@@ -141,7 +141,7 @@ class Predictor:
         `batch_size` is how many images are answered at once; what the predictor was opened with if left out. Whether
         PyTorch on the CPU computes them together was settled there.
         """
-        if isinstance(images, str | bytes | Path | Image.Image):
+        if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
         named = (
             (str(image) if isinstance(image, str | Path) else f"image {number}", image)

@@ -119,3 +119,12 @@ def test_a_wrong_recipe_is_one_sentence(photos: Path, tmp_path: Path, run_cli: C
     assert code == 2
     assert "Unknown augmentation 'flop'. Did you mean 'flip'?" in error
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_picture_is_a_png_by_its_name_too(photos: Path, tmp_path: Path, run_cli: Cli) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("seed: 1\n")
+    code, _, err = run_cli("augment", photos, "--out", recipe)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "should end in .png" in err
+    assert recipe.read_text() == "seed: 1\n"

@@ -37,5 +37,5 @@ def test_a_folder_among_the_images_is_refused_before_anything_is_trained(
 ) -> None:
     code, _, said = run_cli("find", "lr", photos, *SETTINGS, "--out", photos / "red", "--updates", "20")
     assert code == 2
-    assert "Choose an --out elsewhere." in said
+    assert "Choose another place." in said
     assert not (photos / "red" / "learning-rate.png").exists()

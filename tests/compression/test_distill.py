@@ -1,5 +1,6 @@
 """Distillation: the teacher's part of the loss, its images and classes, and runs that repeat."""
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,10 +108,17 @@ def test_a_student_of_another_architecture_becomes_a_folder_that_names_its_teach
     assert ModelFolder.read(on[-1].path).spec.provenance.parent == student.spec.fingerprint
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300, 0, -1])
+def test_a_temperature_is_a_number_that_can_be_computed_with(value: float) -> None:
+    with pytest.raises(RecipeError, match="must be greater than 0 and at most 1,000"):
+        DistillConfig(teacher="x", temperature=value)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (["distill.temperature=0"], "must be greater than 0"),
+        (["distill.temperature=1e300"], "must be greater than 0 and at most 1,000"),
         (["distill.weight=0"], "above 0 and at most 1"),
         (["distill.weight=0.5"], "distill.teacher, which is null"),
         (["distill.attention=1000"], "distill.teacher, which is null"),

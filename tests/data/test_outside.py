@@ -25,5 +25,19 @@ def test_the_command_says_so_in_one_line(
 ) -> None:
     code, _, err = run_cli(verb[0], photos, *verb[1:], "--out", photos / "run")
     assert (code, err.count("\n")) == (2, 1)
-    assert "Choose an --out elsewhere." in err
+    assert "Choose another place." in err
     assert not (photos / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "name"),
+    [("augment", "--out", "0.png"), ("augment", "--out", "new.png"), ("check", "--json", "0.png")],
+)
+def test_no_file_is_written_among_the_images_or_over_one(
+    photos: Path, verb: str, option: str, name: str, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    code, _, err = run_cli(verb, photos, option, photos / "red" / name)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "lies inside the images' own folder" in err
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before

@@ -50,6 +50,14 @@ def test_lists_in_parquet_are_several_labels(tmp_path: Path) -> None:
     rows = arrow.table({"path": ["a.png", "b.png"], "label": [["dog", "cat"], []]})
     parquet.write_table(rows, tmp_path / "list.parquet")
     assert scan(tmp_path / "list.parquet", label_separator=";").names == (("cat", "dog"), ())
+    with pytest.raises(DataError, match="has lists of labels. Name a label separator"):
+        scan(tmp_path / "list.parquet")
+
+
+def test_a_separator_has_a_character(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label\na.png,cat\n")
+    with pytest.raises(DataError, match="A label separator must have a character"):
+        scan(tmp_path / "list.csv", label_separator="")
 
 
 def test_a_folder_has_one_label_an_image_and_says_so(tmp_path: Path) -> None:

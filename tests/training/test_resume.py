@@ -263,6 +263,6 @@ def test_a_second_ctrl_c_is_one_line_and_the_run_can_be_resumed(data: Path, tmp_
         os.killpg(process.pid, signal.SIGINT)
         rest = [line for line in process.stderr.read().splitlines() if line and not line.startswith("epoch")]
     assert process.returncode == 130
-    assert rest == ["Stopped at once. The same call, `train` with --resume, goes on from the last checkpoint."]
+    assert rest == ["Stopped at once. The same call goes on (`train`: with --resume) from the last checkpoint."]
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
     assert ModelFolder.read(tmp_path / "run").spec.figures

@@ -27,9 +27,12 @@ def check(
     """Look at every image of DATA and report what would stop or spoil a training. Exit code 1 if anything would."""
     from rich.console import Console
 
+    from sightline.data.outside import check_outside
     from sightline.data.prepare import check as run
     from sightline.files import write_json
 
+    if json is not None:
+        check_outside(json, data)
     findings = run(data, label_separator=label_separator)
     console = Console(highlight=False, markup=False, emoji=False)
     for part in _parts(findings):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sightline.cli.saying import write_for_programs
 from sightline.cli.tta import Tta, sentence, views_of
 
 
@@ -40,6 +41,7 @@ def evaluate(
     evaluation = run(folder, data, split=None if split is None else split.value, device=device, tta=views_of(tta))
     if as_json:
         named = {} if tta is None else {"test_time_augmentation": tta.value}
+        write_for_programs()
         print(json.dumps(named | evaluation.to_json(), indent=2, ensure_ascii=False))
         return
     print_evaluation(evaluation)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightline.cli.ignored import check_used
+from sightline.cli.saying import write_for_programs
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +60,7 @@ def models(
     else:
         found, parts = _described(name, image_size, num_classes, (batch_size, optimizer, precision))
     if as_json:
+        write_for_programs()
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for part in parts:

@@ -12,7 +12,7 @@ import typer
 
 from sightline import catalog
 from sightline.cli.remote import TOP_K, Asked, ask_server
-from sightline.cli.saying import say
+from sightline.cli.saying import say, write_for_programs
 from sightline.cli.tta import Tta, sentence, views_of
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _printable(line: str) -> str:
 def _print_json(predictions: Iterator["Prediction"]) -> bool:
     """One array with an object an image, printed as the answers come."""
     failed = False
+    write_for_programs()
     separator = "[\n"
     for prediction in predictions:
         failed |= prediction.error is not None
@@ -127,6 +128,7 @@ def _print_json(predictions: Iterator["Prediction"]) -> bool:
 def _print_csv(predictions: Iterator["Prediction"]) -> bool:
     """A row for each image and class; an image without a label, or that can't be read, has one without a class."""
     failed = False
+    write_for_programs()
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["path", "rank", "label", "probability", "error"])
     for prediction in predictions:

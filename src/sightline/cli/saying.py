@@ -12,6 +12,13 @@ class _Handler(logging.Handler):
         print(self.format(record), file=sys.stderr, flush=True)
 
 
+def write_for_programs() -> None:
+    """JSON and CSV on the standard output are UTF-8, whatever the terminal speaks."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8", errors="backslashreplace")  # of a name that is no text: JSON reads it so
+
+
 def say() -> None:
     """Print what Sightline's functions report from now on."""
     handler = _Handler()

@@ -74,7 +74,12 @@ def _parquet_rows(file: Path, separator: str | None) -> tuple[list[str], list[di
         raise DataError(f"{str(file)!r} can't be read as Parquet ({str(error).splitlines()[0]}).") from error
     rows = table.to_pylist()
     for row in rows:
-        if separator is not None and isinstance(row.get("label"), list):
+        if isinstance(row.get("label"), list):
+            if separator is None:
+                raise DataError(
+                    f"{str(file)!r} has lists of labels. Name a label separator that no label holds, such as ';' "
+                    "(data.label_separator, or --label-separator of `check`)."
+                )
             row["label"] = separator.join(map(str, row["label"]))
     return columns, [_texts(row) for row in rows]
 

@@ -6,10 +6,10 @@ from sightline.errors import DataError
 
 
 def check_outside(folder: Path, data: str | Path) -> None:
-    """Raise DataError when `folder`, which is to be written, lies inside the folder of images `data`."""
+    """Raise DataError when `folder`, or a file, which is to be written lies inside the folder of images `data`."""
     images = Path(data)
     if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
         raise DataError(
             f"{str(folder)!r} lies inside the images' own folder {str(data)!r}, where it would be taken for data. "
-            "Choose an --out elsewhere."
+            "Choose another place."
         )

@@ -32,6 +32,8 @@ def scan(location: str | Path, *, label_separator: str | None = None) -> ImageTa
     """
     if not str(location).strip():
         raise DataError(f"The data has no name. Expected is {EXPECTED}, or the name of a set.")
+    if label_separator == "":
+        raise DataError("A label separator must have a character, such as ';'; without one an image has one label.")
     path = Path(location)
     if label_separator is not None and not path.name.lower().endswith(_MANIFESTS):
         raise DataError(

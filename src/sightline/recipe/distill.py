@@ -1,11 +1,14 @@
 """Settings of distillation."""
 
+import math
 from dataclasses import dataclass, fields
 
 from sightline.errors import RecipeError
 
 TEMPERATURE = 4.0
 WEIGHT = 0.9
+HOTTEST = 1000
+"""Temperature: beyond it all classes are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +29,14 @@ class DistillConfig:
     (attention transfer, Zagoruyko and Komodakis, 2017, whose value is 1000); 0 leaves them alone."""
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise RecipeError(f"distill.temperature must be greater than 0, got {self.temperature}.")
+        if not 0 < self.temperature <= HOTTEST:
+            raise RecipeError(
+                f"distill.temperature must be greater than 0 and at most {HOTTEST:,}, got {self.temperature}."
+            )
         if not 0 < self.weight <= 1:
             raise RecipeError(f"distill.weight must be above 0 and at most 1, got {self.weight}.")
-        if self.attention < 0:
-            raise RecipeError(f"distill.attention must be at least 0, got {self.attention}.")
+        if not 0 <= self.attention < math.inf:
+            raise RecipeError(f"distill.attention must be a number of at least 0, got {self.attention}.")
         if self.teacher is None and any(getattr(self, field.name) != field.default for field in fields(self)):
             raise RecipeError("The settings of distill are of distill.teacher, which is null. Set it.")
 

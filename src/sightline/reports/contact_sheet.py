@@ -8,7 +8,9 @@ import matplotlib as mpl
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from sightline.data.outside import check_outside
 from sightline.data.prepare import prepare
+from sightline.errors import SightlineError
 from sightline.files import whole_file
 from sightline.recipe import Recipe
 from sightline.recipe_text import to_plain
@@ -25,6 +27,9 @@ def write_contact_sheet(recipe: Recipe, data: str | Path, path: Path, *, num_ima
 
     The pixels are those of a training with this recipe and data. Raises like `train` before it trains.
     """
+    if path.suffix.lower() != ".png":
+        raise SightlineError(f"The picture is written as PNG; {str(path)!r} should end in .png.")
+    check_outside(path, data)
     prepared = prepare(data, recipe.data, recipe.seed)
     shown = preview(recipe, prepared, num_images=num_images, num_epochs=num_epochs)
     sheet = draw(shown, recipe, prepared.table.classes, [prepared.table.names[row.number] for row in shown])

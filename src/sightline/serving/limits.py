@@ -1,5 +1,6 @@
 """What a server is told, and what it allows: every bound in one place, each with its unit."""
 
+import math
 from dataclasses import dataclass, field
 
 from sightline.errors import SightlineError
@@ -38,7 +39,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if value <= 0 and name != "drain_seconds":
+            if not value > 0 and (name != "drain_seconds" or math.isnan(value)):  # nor what is no number
                 raise SightlineError(f"{name} must be greater than 0, got {value}.")
         if self.max_images > self.max_queue:
             raise SightlineError(

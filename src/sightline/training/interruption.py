@@ -13,7 +13,7 @@ from types import FrameType
 
 log = logging.getLogger("sightline")
 
-GOES_ON = "The same call, `train` with --resume, goes on"
+GOES_ON = "The same call goes on (`train`: with --resume)"
 """What a user who stopped a run is told; whatever else trains goes on without that option."""
 
 

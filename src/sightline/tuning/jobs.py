@@ -70,6 +70,7 @@ def train_one(job: Job, data: str, threads: int, lifeline: Any) -> None:
     """A run's process: train or go on, and leave what it took, or why it failed."""
     import torch
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the server that this comes from ignores it
     threading.Thread(target=_end_with_the_study, args=(lifeline,), daemon=True).start()
 
     torch.set_num_threads(threads)

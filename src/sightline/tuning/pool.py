@@ -11,7 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import connection
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,18 @@ def sigterm_stops() -> Generator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Generator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 class Pool:
     """The processes that are training. Leaving it asks them to stop, and waits for their checkpoints."""
 
@@ -42,6 +54,8 @@ class Pool:
         """`side_by_side` runs at once, each with `threads` threads; left out, they share the machine's cores evenly."""
         self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["sightline.training.job"])
+        with _ctrl_c_ignored():  # by the server that processes come from, which inherits it: it stops when we do
+            forkserver.ensure_running()
         self._data = str(data)
         self._side_by_side = side_by_side
         self._threads = threads or max(1, cores() // side_by_side)
