@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.models import create_model
+from sightline.training import attention_gradients
 from sightline.training.attention_gradients import MOST_TOKENS, differentiate_attention_in_float32
 
 
@@ -102,11 +103,17 @@ def test_long_rows_of_tokens_go_the_way_of_torch() -> None:
         assert all(map(torch.equal, ours, theirs)) == same
 
 
-def test_where_nothing_is_learned_torch_computes() -> None:
+def test_where_nothing_is_learned_torch_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(*_: object) -> Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(attention_gradients._Attention, "apply", unwanted)
     inputs = tokens(9)
     assert torch.equal(replaced()(*inputs), Heads()(*inputs))
     with torch.no_grad():
         assert replaced()(*[tensor.requires_grad_() for tensor in inputs]).grad_fn is None
+    with pytest.raises(AssertionError):
+        replaced()(*inputs)
 
 
 @pytest.mark.parametrize("name", ["vit_ti_16", "timm/vit_tiny_patch16_224", "timm/swin_tiny_patch4_window7_224"])

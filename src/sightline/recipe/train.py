@@ -33,7 +33,8 @@ class TrainConfig:
     """Of bf16 and fp16: compute depthwise convolutions in float32, more exactly."""
     matmul_convolutions: bool = False
     """Compute 1x1 convolutions as matrix products, and the weights' gradient of larger kernels on planes of at most
-    8x8; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions for it."""
+    8x8 so, or with images side by side; no change but in rounding. Faster in bf16 on a CPU that has matrix instructions
+    for it."""
     mixed_attention: bool = False
     """Of bf16: compute attention with a learned bias (Swin's) by products in bfloat16 and a softmax in float32, where
     torch on a CPU computes all of it in float32."""

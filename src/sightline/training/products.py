@@ -21,8 +21,8 @@ _SMALL_PLANE, _TINY_PLANE = 64, 16
 class ProductConv2d(nn.Conv2d):
     """A convolution with one group whose passes are matrix products where its output's plane is small.
 
-    At most 8x8 places: the weights' gradient. At most 4x4: the output and, without a stride, the input's gradient, too.
-    A 1x1 kernel is a product everywhere.
+    At most 8x8 places: the weights' gradient, or by images side by side. At most 4x4: the output and, without a stride,
+    the input's gradient, too. A 1x1 kernel is a product everywhere.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name for it
@@ -94,7 +94,7 @@ def _convolved(
     shape = (batch, len(matrix), height, width)
     output = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
     # Into the output itself: autograd lets nobody change a view in place, such as a ReLU after this, that we give back.
-    written = output.permute(0, 2, 3, 1).flatten(0, 2)
+    written = output.permute(0, 2, 3, 1).view(-1, len(matrix))
     if bias is None:
         torch.mm(seen.flatten(0, 2), rows, out=written)
     else:

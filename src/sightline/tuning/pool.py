@@ -10,7 +10,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
@@ -23,28 +23,21 @@ log = logging.getLogger("sightline")
 
 
 @contextmanager
-def sigterm_stops() -> Generator[None]:
+def _handled(number: signal.Signals, handler: Any) -> Generator[None]:
+    """A signal's handler for as long as the block runs; only the main thread may set one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+def sigterm_stops() -> AbstractContextManager[None]:
     """Being asked to end is as good as Ctrl-C: the runs write their checkpoints first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Generator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    return _handled(signal.SIGTERM, signal.default_int_handler)
 
 
 class Pool:
@@ -54,7 +47,7 @@ class Pool:
         """`side_by_side` runs at once, each with `threads` threads; left out, they share the machine's cores evenly."""
         self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["sightline.training.job"])
-        with _ctrl_c_ignored():  # by the server that processes come from, which inherits it: it stops when we do
+        with _handled(signal.SIGINT, signal.SIG_IGN):  # the server that runs come from inherits it; it ends when we do
             forkserver.ensure_running()
         self._data = str(data)
         self._side_by_side = side_by_side
