@@ -105,16 +105,19 @@ class Preprocess:
         """`normalize` by whole rows of pixels, the channel innermost: on a CPU 3 values at a time would be slow."""
         import torch
 
+        from sightline import native
         from sightline.threads import mapped
 
         height, width = pixels.shape[2:]
-        mean, scale = (values.repeat(width) for values in self._mean_and_scale(pixels))  # (W * 3,)
+        channels = self._mean_and_scale(pixels)
+        mean, scale = (values.repeat(width) for values in channels)  # (W * 3,)
         rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
         values = torch.empty(rows.shape, dtype=torch.float32, device=pixels.device)
         step = _IN_CACHE // width + 1 if pixels.device.type == "cpu" else max(1, len(rows))
 
         def fill(parts: "tuple[Tensor, Tensor]") -> None:
-            parts[1].copy_(parts[0]).sub_(mean).mul_(scale)
+            if not native.normalize(*parts, *channels):
+                parts[1].copy_(parts[0]).sub_(mean).mul_(scale)
 
         mapped(fill, list(zip(rows.split(step), values.split(step), strict=True)))
         return values.view(-1, height, width, 3).permute(0, 3, 1, 2)

@@ -10,6 +10,7 @@ from torch import Tensor
 from sightline.augmentations import Batch
 from sightline.errors import RecipeError
 from sightline.operations.one_by_one import Change, Size
+from sightline.operations.resize import Mirror
 from sightline.operations.windows import change_some
 from sightline.randomness import Draws
 
@@ -40,8 +41,7 @@ class Flip:
 
     def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
         """One image (1, 3, H, W), and its place -> the same shape."""
-        mirrored = self._mirrored(draws).tolist()
-        return lambda image, place: image.flip(3) if mirrored[place] else image, size
+        return Mirror(self._mirrored(draws)), size
 
     def _mirrored(self, draws: Draws) -> Tensor:
         """(B,) bool."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sightline.augmentations import Batch, change_singly, ordered
 from sightline.operations.one_by_one import Change, Size
 from sightline.operations.resample import resample
+from sightline.operations.resize import Resize
 from sightline.randomness import Draws
 
 ATTEMPTS = 10
@@ -63,18 +63,9 @@ class RandomResizedCrop:
     def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
         """One image (1, 3, H, W), and its place -> (1, 3, image_size, image_size)."""
         height, width = size
-        windows = self.windows(draws, height=height, width=width).tolist()
-        return lambda image, place: _resized(image, windows[place], image_size), (image_size, image_size)
-
-
-def _resized(image: Tensor, window: list[int], side: int) -> Tensor:
-    """(1, 3, H, W) -> (1, 3, side, side): the window, bilinear and antialiased."""
-    top, left, height, width = window
-    # torch resizes uint8 fast where a pixel's channels lie side by side, which torchvision's own function undoes.
-    cut = image[:, :, top : top + height, left : left + width]
-    if cut.dtype != torch.uint8:
-        cut = cut.float()  # torch resizes no half floats
-    return F.interpolate(cut, size=[side, side], mode="bilinear", antialias=True).to(image.dtype)
+        windows = self.windows(draws, height=height, width=width)
+        as_they_are = torch.zeros(len(windows), dtype=torch.bool)
+        return Resize(windows, image_size, mirrored=as_they_are), (image_size, image_size)
 
 
 def _largest(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int]:

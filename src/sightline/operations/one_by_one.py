@@ -6,6 +6,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from sightline.operations.resize import Mirror, Resize
 from sightline.threads import mapped
 
 Change: TypeAlias = Callable[[Tensor, int], Tensor]
@@ -17,6 +18,11 @@ Size: TypeAlias = tuple[int, int]
 
 def one_by_one(images: Tensor, changes: Sequence[Change], size: Size) -> Tensor:
     """Images (B, 3, H, W) -> (B, 3, *size), the channel innermost in memory, each after all the changes."""
+    first, second = changes[0], changes[1] if len(changes) > 1 else None
+    if isinstance(first, Resize) and isinstance(second, Mirror):
+        return one_by_one(images, [first.then(second), *changes[2:]], size)
+    if isinstance(first, Resize) and second is None:
+        return first.all(images)
     shape = (len(images), images.shape[1], *size)
     result = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
 
