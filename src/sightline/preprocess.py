@@ -110,13 +110,13 @@ class Preprocess:
 
         height, width = pixels.shape[2:]
         channels = self._mean_and_scale(pixels)
-        mean, scale = (values.repeat(width) for values in channels)  # (W * 3,)
         rows = pixels.permute(0, 2, 3, 1).reshape(-1, width * 3)
         values = torch.empty(rows.shape, dtype=torch.float32, device=pixels.device)
         step = _IN_CACHE // width + 1 if pixels.device.type == "cpu" else max(1, len(rows))
 
         def fill(parts: "tuple[Tensor, Tensor]") -> None:
             if not native.normalize(*parts, *channels):
+                mean, scale = (of_a_channel.repeat(width) for of_a_channel in channels)  # (W * 3,)
                 parts[1].copy_(parts[0]).sub_(mean).mul_(scale)
 
         mapped(fill, list(zip(rows.split(step), values.split(step), strict=True)))
