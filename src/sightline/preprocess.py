@@ -105,7 +105,7 @@ class Preprocess:
         """`normalize` by whole rows of pixels, the channel innermost: on a CPU 3 values at a time would be slow."""
         import torch
 
-        from sightline import native
+        from sightline.native import pixels as native
         from sightline.threads import mapped
 
         height, width = pixels.shape[2:]

@@ -141,6 +141,14 @@ def training_memory(
     )
 
 
+@contextmanager
+def shapes_alone(model: nn.Module, *, batch_size: int, image_size: int) -> Generator[tuple[nn.Module, Tensor]]:
+    """A twin of the network in training, and images (B, C, H, W) for it: neither has values, and no pass takes time."""
+    twin, fake = _twin(model)
+    with fake:
+        yield twin.train(), _images(twin, batch_size, image_size)
+
+
 def _twin(model: nn.Module) -> tuple[nn.Module, FakeTensorMode]:
     """A copy with tensors without content in place of parameters and buffers, and the mode to run it in."""
     fake = FakeTensorMode(allow_non_fake_inputs=True)  # a tensor that is neither may sit in an attribute

@@ -93,8 +93,8 @@ def test_it_is_bfloat16_s_alone_and_the_network_trains_to_the_same_bits() -> Non
     torch.manual_seed(0)
     model = create_model("resnet20", num_classes=10, image_size=16).to(memory_format=torch.channels_last)
     ours, apart = copy.deepcopy(model), copy.deepcopy(model)
-    settle_layers(ours, Candidate(precision="bf16", channels_last=True))
-    settle_layers(apart, Candidate(precision="float32", channels_last=True))
+    settle_layers(ours, Candidate(precision="bf16", channels_last=True), 32)
+    settle_layers(apart, Candidate(precision="float32", channels_last=True), 32)
     kinds = [{type(m) for m in each.modules() if isinstance(m, nn.ReLU)} for each in (ours, apart)]
     assert kinds == [{IntegerReLU}, {nn.ReLU}]
     assert list(ours.state_dict()) == list(model.state_dict())

@@ -1,7 +1,7 @@
-"""The loops of pixels.c, compiled once, in a second, into the user's cache, by the machine's C compiler ($CC, else cc).
+"""Loops in C, compiled once, in a second, into the user's cache, by the machine's C compiler ($CC, else cc).
 
 Before they are used they are compared with torch. Where there is no compiler, another processor than they are written
-for, or a cache that programs may not be run from, there are none, and nothing need be set.
+for, or a cache that programs may not be run from, there are none.
 """
 
 import ctypes
@@ -10,7 +10,9 @@ import os
 import platform
 import shlex
 import subprocess
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -18,46 +20,66 @@ from threading import Lock
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, whole_file
 
-_SOURCE = Path(__file__).with_name("pixels.c")
-NEEDED = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi")
-"""Of the processor, by Linux's and by the compilers' names."""
-_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared", *(f"-m{name}" for name in NEEDED))
+_FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
 _SECONDS = 60
 """That a compiler may take; it takes half of one."""
 
 _building = Lock()
 
 
-def loops() -> ctypes.CDLL | None:
-    """The compiled loops; None where this machine can't have them."""
+@dataclass(frozen=True)
+class Source:
+    """A file of C in this folder."""
+
+    name: str
+    needed: tuple[str, ...]
+    """Of the processor, by Linux's and by the compilers' names."""
+    flags: tuple[str, ...]
+    """For the compiler, beside those of every file."""
+    arguments: tuple[tuple[str, str], ...]
+    """Each function's name, and its arguments' types: p for an address, i for int, l for int64_t, f for float."""
+    agrees: Callable[[ctypes.CDLL], bool]
+    """Whether it gives torch's values."""
+
+
+def loops(source: Source) -> ctypes.CDLL | None:
+    """The compiled functions, which return int; None where this machine can't have them."""
     with _building:  # several threads want the first batch's
-        return built_once()
+        return built_once(source)
 
 
 @cache
-def built_once() -> ctypes.CDLL | None:
+def built_once(source: Source) -> ctypes.CDLL | None:
     """`loops`, for one thread at a time."""
-    if not fits():
+    if not fits(source):
         return None
     import torch
 
-    text = b"\n".join([_SOURCE.read_bytes(), " ".join(_FLAGS).encode(), torch.__version__.encode()])
+    text = b"\n".join([_file(source).read_bytes(), repr(_flags(source)).encode(), torch.__version__.encode()])
     path = cache_folder() / "native" / f"{hashlib.sha256(text).hexdigest()[:16]}.so"
     with suppress(OSError):
         if _is_ours(path):
-            return _opened(path)
-    return _built(path)
+            return _opened(path, source)
+    return _built(path, source)
 
 
-def fits() -> bool:
+def fits(source: Source) -> bool:
     """Whether the processor knows what the loops are made of. Only Linux is asked."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("flags"):
-                return set(NEEDED) <= set(line.split())
+                return set(source.needed) <= set(line.split())
     return False
+
+
+def _file(source: Source) -> Path:
+    return Path(__file__).with_name(source.name)
+
+
+def _flags(source: Source) -> list[str]:
+    return [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in source.needed), *source.flags]
 
 
 def _is_ours(path: Path) -> bool:
@@ -66,15 +88,15 @@ def _is_ours(path: Path) -> bool:
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
-def _built(path: Path) -> ctypes.CDLL | None:
+def _built(path: Path, source: Source) -> ctypes.CDLL | None:
     """The loops, compiled to `path` and compared with torch; None where either fails."""
     try:
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
         with whole_file(path) as aside:
-            command = [*compiler, *_FLAGS, "-o", str(aside), str(_SOURCE)]
+            command = [*compiler, *_flags(source), "-o", str(aside), str(_file(source))]
             subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - the user's own
-            library = _opened(aside)
-            if not _agrees(library):
+            library = _opened(aside, source)
+            if not source.agrees(library):
                 raise OSError("The loops don't give torch's values.")
         path.chmod(0o600)
     except (OSError, ValueError, SightlineError, subprocess.SubprocessError):
@@ -82,33 +104,9 @@ def _built(path: Path) -> ctypes.CDLL | None:
     return library
 
 
-def _opened(path: Path) -> ctypes.CDLL:
+def _opened(path: Path, source: Source) -> ctypes.CDLL:
+    types = {"p": ctypes.c_void_p, "i": ctypes.c_int, "l": ctypes.c_int64, "f": ctypes.c_float}
     library = ctypes.CDLL(str(path))
-    address, integer, number = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    library.resize.argtypes = [address, number, integer, integer, address, address, integer, address, integer]
-    library.resize.restype = ctypes.c_int
-    library.normalize.argtypes = [address, address, number, address, address]
-    library.normalize.restype = None
+    for name, arguments in source.arguments:
+        getattr(library, name).argtypes = [types[letter] for letter in arguments]
     return library
-
-
-def _agrees(library: ctypes.CDLL) -> bool:
-    """Whether the loops give torch's values, of windows that grow, shrink and stay, and of what is normalised."""
-    import torch
-    from torch.nn import functional as F
-
-    pixels = torch.arange(64 * 64 * 3).mul(2654435761).bitwise_right_shift(20).to(torch.uint8).view(1, 64, 64, 3)
-    images = pixels.permute(0, 3, 1, 2)
-    windows = torch.tensor([[0, 3, 1, 1], [0, 0, 64, 61], [9, 5, 50, 9], [53, 27, 11, 37], [7, 27, 37, 37]])
-    mirrored = torch.tensor([False, True, False, True, False])
-    given = torch.zeros((5, 3, 37, 37), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
-    library.resize(images.data_ptr(), 0, 64, 64, windows.data_ptr(), mirrored.data_ptr(), 5, given.data_ptr(), 37)
-    for place, (top, left, height, width) in enumerate(windows.tolist()):
-        window = images[:, :, top : top + height, left : left + width]
-        expected = F.interpolate(window, size=[37, 37], mode="bilinear", antialias=True)
-        if not torch.equal(given[place : place + 1], expected.flip(3) if mirrored[place] else expected):
-            return False
-    mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([0.0171, 0.0175, 0.0174])
-    values = torch.empty(pixels.numel())
-    library.normalize(pixels.data_ptr(), values.data_ptr(), len(values), mean.data_ptr(), scale.data_ptr())
-    return torch.equal(values.view(pixels.shape), pixels.float().sub(mean).mul(scale))

@@ -1,5 +1,5 @@
 /* Pixels of three channels, side by side in memory, on x86 processors with AVX-512 VBMI: resized and normalised with
- * the very bits of torch's own functions. __init__.py compiles this file, and compares it with them before it is used.
+ * the very bits of torch's own functions. pixels.py calls it.
  */
 
 #include <immintrin.h>
@@ -195,7 +195,7 @@ int resize(const uint8_t *from, int64_t stride, int height, int width, const int
 /* (value - mean) * scale of the value's channel, for `count` values from a first channel on. What is written goes past
  * the cache, which a batch of floats doesn't fit into.
  */
-void normalize(const uint8_t *from, float *to, int64_t count, const float *mean, const float *scale) {
+int normalize(const uint8_t *from, float *to, int64_t count, const float *mean, const float *scale) {
     enum { PERIOD = CHANNELS * LANES };
     float means[PERIOD], scales[PERIOD];
     int64_t value = 0;
@@ -213,4 +213,5 @@ void normalize(const uint8_t *from, float *to, int64_t count, const float *mean,
         }
     for (; value < count; value++) to[value] = (from[value] - mean[value % CHANNELS]) * scale[value % CHANNELS];
     _mm_sfence();
+    return 1;
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sightline import native
+from sightline.native import pixels as native
 from sightline.threads import mapped
 
 _AT_A_TIME = 4

@@ -33,6 +33,7 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages
 from sightline.training.depthwise import has_depthwise
+from sightline.training.fused_norms import has_norms
 from sightline.training.job import architecture
 from sightline.training.layers import settle_layers
 from sightline.training.mixed_attention import has_learned_bias
@@ -41,7 +42,7 @@ from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
-_VERSION = 5
+_VERSION = 6
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0
@@ -59,12 +60,14 @@ class Candidate:
     depthwise_float32: bool = False
     matmul_convolutions: bool = False
     mixed_attention: bool = False
+    fused_norms: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
         words += ["depthwise in float32"] * self.depthwise_float32
         words += ["convolutions by products"] * self.matmul_convolutions
-        return ", ".join(words + ["mixed attention"] * self.mixed_attention)
+        words += ["mixed attention"] * self.mixed_attention
+        return ", ".join(words + ["fused norms"] * self.fused_norms)
 
 
 Timer = Callable[[Candidate], float]
@@ -102,8 +105,8 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
     with torch.device("meta"):
         meta = network.build()
-    questions = (has_depthwise, has_products, has_learned_bias)
-    depthwise, products, bias = (device.type == "cpu" and has(meta) for has in questions)
+    questions = (has_depthwise, has_products, has_learned_bias, has_norms)
+    depthwise, products, bias, norms = (device.type == "cpu" and has(meta) for has in questions)
     return [
         Candidate(
             precision=precision,
@@ -111,6 +114,7 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
             depthwise_float32=kept,
             matmul_convolutions=product,
             mixed_attention=mixed,
+            fused_norms=norms and precision in half and channels_last,  # nothing that was measured is faster without
         )
         for precision in ("float32", *half)
         for channels_last in (False, True)
@@ -154,7 +158,7 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         model = network.build().to(device)
         if candidate.channels_last:
             model.to(memory_format=torch.channels_last)
-        settle_layers(model, candidate)
+        settle_layers(model, candidate, size)
         return model, build_optimizer(model, recipe.optim)
 
     def timed(candidate: Candidate) -> float:

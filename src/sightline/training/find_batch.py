@@ -119,7 +119,7 @@ class _Steps:
         self._recipe, self._device, self._classes = recipe, device, len(table.classes)
         seed_torch(recipe.seed, "weights")
         self._model: Classifier = architecture(recipe, self._classes).build()
-        settle_layers(self._model, recipe.train)
+        settle_layers(self._model, recipe.train, recipe.data.image_size)
         if recipe.train.checkpoint_activations:
             checkpoint_activations(self._model)
         if recipe.train.channels_last:

@@ -92,7 +92,7 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
-    settle_layers(model, recipe.train)
+    settle_layers(model, recipe.train, recipe.data.image_size)
     if recipe.train.fake_quantize:
         fake_quantize(model)
     if recipe.train.channels_last:

@@ -167,7 +167,7 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
-    settle_layers(model, recipe.train)
+    settle_layers(model, recipe.train, recipe.data.image_size)
     if recipe.train.fake_quantize:
         log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
     if recipe.train.checkpoint_activations:

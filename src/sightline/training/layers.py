@@ -6,6 +6,7 @@ from torch import nn
 
 from sightline.training.attention_gradients import differentiate_attention_in_float32
 from sightline.training.depthwise import differentiate_by_pieces
+from sightline.training.fused_norms import fuse_norms
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
 from sightline.training.products import convolve_by_products
@@ -35,9 +36,19 @@ class Chosen(Protocol):
         """Attention with a learned bias computes in mixed precision."""
         ...
 
+    @property
+    def fused_norms(self) -> bool:
+        """Batch norm computes by compiled loops, with the activation behind it."""
+        ...
 
-def settle_layers(model: nn.Module, chosen: Chosen) -> None:
-    """Have layers compute as chosen: most by swapping their classes."""
+
+def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
+    """Have layers compute as chosen: most by swapping their classes. `side` is that of the images, in pixels.
+
+    Raises RecipeError where this machine can't compute so.
+    """
+    if chosen.fused_norms:
+        fuse_norms(model, side)
     compute_out_of_place(model)
     differentiate_by_pieces(model, in_float32=chosen.depthwise_float32)
     if chosen.matmul_convolutions:

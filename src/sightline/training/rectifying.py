@@ -8,18 +8,31 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+ACTIVATED = "is_activated"
+"""The attribute of a tensor whose activation is done: by the batch norm before it (fused_norms.py)."""
+
 
 class IntegerReLU(nn.ReLU):
     """A ReLU that compares integers where it trains and is given bfloat16 on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.ReLU's own name for it
         """Any shape whose first dimension is the batch."""
+        if is_activated(input):
+            return input
         whole = self.training and input.dtype == torch.bfloat16 and input.device.type == "cpu" and input.ndim > 0
         if not whole or torch.compiler.is_compiling():
             return super().forward(input)
         values = input if self.inplace else input.clone()
         output: Tensor = _Rectified.apply(values)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
         return output
+
+
+def is_activated(values: Tensor) -> bool:
+    """Whether the activation that asks has nothing left to do; only one is told so."""
+    done = hasattr(values, ACTIVATED)
+    if done:
+        delattr(values, ACTIVATED)
+    return done
 
 
 class _Rectified(torch.autograd.Function):

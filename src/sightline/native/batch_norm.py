@@ -1,0 +1,145 @@
+"""Batch norm of bfloat16 images on a CPU, with the activation behind it, in half of torch's time or less.
+
+torch's sums and values go through float32 too, in another order: results differ in rounding.
+"""
+
+import ctypes
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.native.building import Source, fits, loops
+
+_LANES = 16
+
+
+class Activation(IntEnum):
+    """What is behind a batch norm; norms.c has the numbers too."""
+
+    NOTHING = 0
+    RELU = 1
+    SILU = 2
+
+
+class Normalized(NamedTuple):
+    """What the forward pass gives."""
+
+    images: Tensor
+    """(B, C, H, W) bfloat16."""
+    saved: Tensor
+    """(4, C rounded up) float32: for the backward pass."""
+
+
+def available() -> bool:
+    """Whether this machine has the loops. The first time a compiler makes them."""
+    return loops(BATCH_NORM) is not None
+
+
+def has_processor() -> bool:
+    """Whether the processor knows what the loops are made of, and the system is Linux."""
+    return fits(BATCH_NORM)
+
+
+def takes(images: Tensor) -> bool:
+    """Whether `normalize` can: (B, C, H, W) bfloat16 on the CPU, the channel innermost, more than one pixel in all."""
+    return (
+        type(images) is Tensor  # a shape alone, which some subclasses are, has no values to read
+        and images.dtype == torch.bfloat16
+        and images.device.type == "cpu"
+        and images.ndim == 4
+        and images.numel() > images.shape[1] > 0
+        and images.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def normalize(
+    images: Tensor, weight: Tensor | None, bias: Tensor | None, running: tuple[Tensor, Tensor] | None,
+    momentum: float, eps: float, activation: Activation,
+) -> Normalized:  # fmt: skip
+    """Images that `normalize` takes, normalised over batch and pixels, and activated.
+
+    `weight` and `bias` are (C,) float32. `running` mean and variance, (C,) float32, go `momentum` of the way to this
+    batch's. Raises MemoryError.
+    """
+    channels = images.shape[1]
+    result = torch.empty_like(images)
+    saved = torch.empty(4, -(-channels // _LANES) * _LANES)
+    mean, variance = running if running is not None else (None, None)
+    done = _library().batch_norm(
+        images.data_ptr(), result.data_ptr(), images.numel() // channels, channels, _address(weight), _address(bias),
+        _address(mean), _address(variance), momentum, eps, saved.data_ptr(), activation, torch.get_num_threads(),
+    )  # fmt: skip
+    if not done:
+        raise MemoryError
+    return Normalized(result, saved)
+
+
+def gradients(
+    images: Tensor, grad: Tensor, saved: Tensor, activation: Activation, *, of_images: bool = True
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Of the images (None unless `of_images`), the weight and the bias, from that of what `normalize` gave.
+
+    Raises MemoryError.
+    """
+    channels = images.shape[1]
+    grad = grad.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    result = torch.empty_like(images) if of_images else None
+    weight, bias = torch.empty(channels), torch.empty(channels)
+    done = _library().batch_norm_backward(
+        images.data_ptr(), grad.data_ptr(), _address(result), images.numel() // channels, channels,
+        saved.data_ptr(), weight.data_ptr(), bias.data_ptr(), activation, torch.get_num_threads(),
+    )  # fmt: skip
+    if not done:
+        raise MemoryError
+    return result, weight, bias
+
+
+def _address(values: Tensor | None) -> int | None:
+    return None if values is None else values.data_ptr()
+
+
+def _library() -> ctypes.CDLL:
+    found = loops(BATCH_NORM)
+    assert found is not None, "asked for where it isn't available"
+    return found
+
+
+def _agrees(library: ctypes.CDLL) -> bool:
+    """Whether both passes give torch's values, but for rounding, behind each activation."""
+    values = torch.arange(3 * 19 * 5 * 4).mul(2654435761).bitwise_and(1023).float().div(256).view(3, 5, 4, 19)
+    images, slopes = (part.bfloat16().permute(0, 3, 1, 2) for part in (values, values.flip(0).sub(2)))
+    weight, bias, threads = torch.linspace(0.5, 2, 19), torch.linspace(-1, 1, 19), torch.get_num_threads()
+    given, saved, grad, spare = torch.empty_like(images), torch.empty(4, 32), torch.empty_like(images), torch.empty(19)
+    for activation, function in (
+        (Activation.NOTHING, nn.Identity()),
+        (Activation.RELU, F.relu),
+        (Activation.SILU, F.silu),
+    ):
+        leaf = images.float().requires_grad_()
+        expected = function(F.batch_norm(leaf, None, None, weight, bias, training=True))
+        expected.backward(slopes.float())
+        library.batch_norm(
+            images.data_ptr(), given.data_ptr(), 60, 19, weight.data_ptr(), bias.data_ptr(), None, None, 0.0, 1e-5,
+            saved.data_ptr(), activation, threads,
+        )  # fmt: skip
+        library.batch_norm_backward(
+            images.data_ptr(), slopes.data_ptr(), grad.data_ptr(), 60, 19, saved.data_ptr(), spare.data_ptr(),
+            spare.data_ptr(), activation, threads,
+        )  # fmt: skip
+        assert leaf.grad is not None
+        for ours, theirs in ((given, expected), (grad, leaf.grad)):
+            if not torch.allclose(ours.float(), theirs, atol=0.05, rtol=0.02):
+                return False
+    return True
+
+
+BATCH_NORM = Source(
+    name="norms.c",
+    needed=("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"),
+    flags=("-fopenmp", "-fno-math-errno"),  # the square root is an instruction then
+    arguments=(("batch_norm", "pplippppffpii"), ("batch_norm_backward", "ppplipppii")),
+    agrees=_agrees,
+)

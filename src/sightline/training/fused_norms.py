@@ -1,0 +1,175 @@
+"""Batch norm of bfloat16 on a CPU by compiled loops, and the ReLU or SiLU behind it in the same pass.
+
+One is behind a batch norm where nothing else reads what the norm gives: a pass through a twin of the network, made of
+shapes alone, shows it. The layers' classes are swapped on the network that trains; its parameters and its state's names
+stay as they are.
+"""
+
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sightline.errors import RecipeError
+from sightline.native import batch_norm
+from sightline.native.batch_norm import Activation
+from sightline.summary import shapes_alone
+from sightline.training.rectifying import ACTIVATED, IntegerReLU, is_activated
+
+
+class FusedBatchNorm2d(nn.BatchNorm2d):
+    """A batch norm by compiled loops, where it trains and is given bfloat16 on a CPU, the channel innermost."""
+
+    activation = Activation.NOTHING
+    """What is behind it, whose work is done here too."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.BatchNorm2d's own name for it
+        """(B, C, H, W) -> the same shape."""
+        if not self.training or not batch_norm.takes(input) or torch.compiler.is_compiling():
+            return super().forward(input)
+        output = cast(Tensor, _Normalize.apply(input, self.weight, self.bias, self))  # pyright: ignore[reportUnknownMemberType]
+        if self.activation:
+            setattr(output, ACTIVATED, True)
+        return output
+
+    def normalize(self, images: Tensor) -> batch_norm.Normalized:
+        """(B, C, H, W) of the kind that the loops take; the batch is counted in the running statistics."""
+        running, share = None, self.momentum
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            running = self.running_mean, self.running_var
+            if self.num_batches_tracked is not None:  # there is none where a batch is seen again
+                self.num_batches_tracked.add_(1)
+                share = 1 / float(self.num_batches_tracked) if share is None else share
+        momentum = share or 0.0
+        return batch_norm.normalize(images, self.weight, self.bias, running, momentum, self.eps, self.activation)
+
+
+class FusedSiLU(nn.SiLU):
+    """A SiLU that leaves alone what a batch norm has activated."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.SiLU's own name for it
+        """Any shape."""
+        return input if is_activated(input) else super().forward(input)
+
+
+class _Normalize(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, images: Tensor, weight: Tensor | None, bias: Tensor | None, layer: FusedBatchNorm2d
+    ) -> Tensor:
+        del weight, bias  # the layer's own, named for autograd
+        output, saved = layer.normalize(images)
+        ctx.save_for_backward(images, saved)
+        ctx.activation = layer.activation  # pyright: ignore[reportAttributeAccessIssue]
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        images, saved = ctx.saved_tensors
+        of_images, of_weight, of_bias, _ = ctx.needs_input_grad
+        image, weight, bias = batch_norm.gradients(images, grad, saved, ctx.activation, of_images=of_images)
+        return image, weight if of_weight else None, bias if of_bias else None, None
+
+
+_ACTIVATIONS: dict[type[nn.Module], Activation] = {
+    nn.ReLU: Activation.RELU, IntegerReLU: Activation.RELU, nn.SiLU: Activation.SILU, FusedSiLU: Activation.SILU,
+}  # fmt: skip
+
+
+def has_norms(model: nn.Module) -> bool:
+    """Whether there is a batch norm, and this machine can compute it so."""
+    return any(_is_plain(module) for module in model.modules()) and batch_norm.available()
+
+
+def fuse_norms(model: nn.Module, side: int) -> int:
+    """Have every batch norm compute so, with the ReLU behind it, and return how many there are.
+
+    `side` is that of the network's images, in pixels. Raises RecipeError where this machine can't.
+    """
+    if not batch_norm.has_processor():
+        raise RecipeError(
+            "train.fused_norms needs Linux and a processor with AVX-512 BF16, which this machine hasn't. "
+            "Set train.fused_norms=false; the weights will differ in rounding."
+        )
+    if not batch_norm.available():
+        raise RecipeError(
+            "train.fused_norms needs a C compiler with OpenMP, such as gcc, and none made what is needed here. Install "
+            "one, or set train.fused_norms=false; the weights will differ in rounding."
+        )
+    behind = _behind(model, side)
+    found = [(name, module) for name, module in model.named_modules() if _is_plain(module)]
+    for name, module in found:
+        module.__class__ = FusedBatchNorm2d
+        cast(FusedBatchNorm2d, module).activation = behind.get(name, Activation.NOTHING)
+    for module in model.modules():
+        if type(module) is nn.SiLU:
+            module.__class__ = FusedSiLU
+    return len(found)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    return type(module) in (nn.BatchNorm2d, FusedBatchNorm2d)
+
+
+def _behind(model: nn.Module, side: int) -> dict[str, Activation]:
+    """What alone reads the result of a batch norm, each time, by the norm's name."""
+    with shapes_alone(model, batch_size=2, image_size=side) as (twin, images), torch.no_grad():
+        watch = _Watch(twin)
+        with watch, suppress(RuntimeError):  # a network that asks for values shows less, or nothing
+            cast(Any, twin).training_outputs(images) if hasattr(twin, "training_outputs") else twin(images)
+    return {
+        name: activation
+        for (name, activation), times in watch.taken.items()
+        if times == watch.given[name] and name not in watch.read
+    }
+
+
+class _Watch(TorchDispatchMode):
+    """Sees where the results of batch norms go."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.given = Counter[str]()
+        """How often each batch norm computed."""
+        self.taken = Counter[tuple[str, Activation]]()
+        """How often an activation took the result."""
+        self.read = set[str]()
+        """The batch norms whose result something else took."""
+        self._results: dict[int, tuple[str, Tensor]] = {}  # by identity; held, so that no other tensor takes it
+        self._inside: Tensor | None = None
+        for name, module in model.named_modules():
+            if _is_plain(module):
+                module.register_forward_hook(partial(self._give, name))
+            elif type(module) in _ACTIVATIONS:
+                module.register_forward_pre_hook(self._enter)
+                module.register_forward_hook(self._leave)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for value in tree_leaves((args, kwargs)):
+            if value is not self._inside and id(value) in self._results:
+                self.read.add(self._results[id(value)][0])
+        return func(*args, **(kwargs or {}))
+
+    def _give(self, name: str, _module: nn.Module, _inputs: tuple[Tensor], output: Tensor) -> None:
+        self.given[name] += 1
+        self._results[id(output)] = name, output
+
+    def _enter(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
+        (values,) = inputs
+        if id(values) in self._results:
+            self.taken[self._results[id(values)][0], _ACTIVATIONS[type(module)]] += 1
+            self._inside = values
+
+    def _leave(self, module: nn.Module, _inputs: tuple[Tensor], _output: Tensor) -> None:
+        if (
+            cast(nn.ReLU | nn.SiLU, module).inplace and self._inside is not None
+        ):  # what is read from now on is the activation's
+            del self._results[id(self._inside)]
+        self._inside = None

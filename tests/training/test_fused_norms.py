@@ -1,0 +1,308 @@
+"""Batch norm by compiled loops, with the activation behind it, is torch's but for rounding."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sightline.checkpointing import checkpoint_activations
+from sightline.errors import RecipeError
+from sightline.model_folder import Architecture
+from sightline.models import create_model
+from sightline.native import batch_norm, building
+from sightline.native.batch_norm import Activation
+from sightline.recipe import TrainConfig
+from sightline.summary import training_memory
+from sightline.training.fastest import Candidate, candidates
+from sightline.training.fused_norms import FusedBatchNorm2d, FusedSiLU, fuse_norms
+from sightline.training.layers import settle_layers
+from sightline.training.rectifying import rectify_by_integers
+
+pytestmark = pytest.mark.skipif(not batch_norm.available(), reason="needs AVX-512 BF16 and a C compiler")
+
+PLAIN = Candidate(precision="bf16", channels_last=True)
+FUSED = Candidate(precision="bf16", channels_last=True, fused_norms=True)
+
+
+def noise(*shape: int, seed: int = 0, mean: float = 0.0) -> Tensor:
+    """bfloat16, the channel innermost."""
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + mean
+    return values.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+def gradients(layer: nn.Module, images: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = images.clone(memory_format=torch.preserve_format).requires_grad_()
+    output = layer(leaf * 1)
+    output.backward(slopes)
+    assert leaf.grad is not None
+    return output.detach(), leaf.grad
+
+
+def distance(values: Tensor, exact: Tensor) -> float:
+    """Relative to the exact values' length."""
+    return float((values.double() - exact.double()).norm() / exact.double().norm())
+
+
+BEHIND = {
+    Activation.NOTHING: nn.Identity,
+    Activation.RELU: lambda: nn.ReLU(inplace=True),
+    Activation.SILU: nn.SiLU,
+}
+
+
+def block(channels: int, activation: Activation = Activation.NOTHING, **settings: Any) -> nn.Sequential:
+    """A norm with weights of its own, and what is behind it."""
+    norm = nn.BatchNorm2d(channels, **settings)
+    if norm.affine:
+        with torch.no_grad():
+            norm.weight.copy_(torch.linspace(-0.5, 2, channels))
+            norm.bias.copy_(torch.linspace(1, -1, channels))
+    return nn.Sequential(norm, BEHIND[activation]())
+
+
+def by_loops(model: nn.Sequential, *, together: bool = True) -> nn.Sequential:
+    """A copy of a block that computes so, the activation in the same pass or by itself."""
+    ours = copy.deepcopy(model)
+    activation = next(each for each, kind in BEHIND.items() if type(kind()) is type(model[1]))
+    ours[0].__class__ = FusedBatchNorm2d
+    ours[0].activation = activation if together else Activation.NOTHING
+    if activation is Activation.SILU:
+        ours[1].__class__ = FusedSiLU
+    rectify_by_integers(ours)
+    return ours
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize(
+    "shape", [(4, 3, 5, 7), (8, 16, 9, 9), (2, 24, 14, 14), (64, 40, 1, 1), (3, 65, 11, 2), (16, 256, 7, 7)]
+)
+def test_values_and_gradients_are_as_exact_as_torchs(shape: tuple[int, ...], activation: Activation) -> None:
+    theirs = block(shape[1], activation)
+    ours = by_loops(theirs)
+    exact = copy.deepcopy(theirs).double()
+    images, slopes = noise(*shape, mean=2), noise(*shape, seed=1)
+    expected, expected_grad = gradients(exact, images.double(), slopes.double())
+    output, grad = gradients(ours, images, slopes)
+    other, other_grad = gradients(theirs, images, slopes)
+    assert output.dtype == grad.dtype == torch.bfloat16
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert distance(output, expected) < 1.02 * distance(other, expected) + 1e-6
+    assert distance(grad, expected_grad) < 1.02 * distance(other_grad, expected_grad) + 1e-6
+    for parameter, exact_parameter in zip(ours.parameters(), exact.parameters(), strict=True):
+        assert distance(parameter.grad, exact_parameter.grad) < 1e-5
+    for name, buffer in exact.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name).double(), buffer.double(), atol=1e-6, rtol=1e-5)
+
+
+def test_a_mean_far_from_zero_costs_no_accuracy() -> None:
+    images = noise(8, 16, 16, 16, mean=200)
+    given = batch_norm.normalize(images, None, None, None, 0.0, 1e-5, Activation.NOTHING).images
+    expected = F.batch_norm(images.double(), None, None, training=True)
+    assert distance(given, expected) < 3e-3
+
+
+@pytest.mark.parametrize("settings", [{"affine": False}, {"momentum": None}, {"momentum": 0.3, "eps": 0.1}])
+def test_other_kinds_of_batch_norm(settings: dict[str, Any]) -> None:
+    theirs = block(20, **settings)
+    ours = by_loops(theirs)
+    for seed in range(3):
+        images, slopes = noise(4, 20, 6, 6, seed=seed), noise(4, 20, 6, 6, seed=9)
+        expected, expected_grad = gradients(theirs, images, slopes)
+        output, grad = gradients(ours, images, slopes)
+        torch.testing.assert_close(output, expected, atol=0.02, rtol=0.02)
+        torch.testing.assert_close(grad, expected_grad, atol=0.02, rtol=0.02)
+    for name, buffer in theirs.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer)
+
+
+def test_without_running_statistics() -> None:
+    theirs = block(20, track_running_stats=False)
+    ours = by_loops(theirs)
+    torch.testing.assert_close(ours(noise(4, 20, 6, 6)), theirs(noise(4, 20, 6, 6)), atol=0.02, rtol=0.02)
+
+
+def test_frozen_parts_get_no_gradient() -> None:
+    layer = by_loops(block(16))
+    layer[0].bias.requires_grad_(requires_grad=False)
+    layer(noise(4, 16, 6, 6)).sum().backward()
+    assert layer[0].bias.grad is None
+    assert layer[0].weight.grad is not None
+
+
+def test_a_gradient_that_was_expanded() -> None:
+    layer = block(16, Activation.RELU)
+    ours = by_loops(layer, together=False)
+    slopes = torch.ones(1, 1, 1, 1, dtype=torch.bfloat16).expand(4, 16, 6, 6)
+    expected, expected_grad = gradients(layer, noise(4, 16, 6, 6), slopes)
+    output, grad = gradients(ours, noise(4, 16, 6, 6), slopes)
+    torch.testing.assert_close(output, expected, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(grad, expected_grad, atol=0.05, rtol=0.02)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_a_network_that_diverged_says_so(activation: Activation) -> None:
+    layer = by_loops(block(16, activation))
+    images = noise(4, 16, 6, 6)
+    images[1, 3] = float("nan")
+    output = layer(images)
+    assert output[:, 3].isnan().all()
+    assert not output[:, 4].isnan().any()
+
+
+@pytest.mark.parametrize("activation", [Activation.RELU, Activation.SILU])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layer, images: (layer.eval(), images),
+        lambda layer, images: (layer, images.float()),
+        lambda layer, images: (layer, images.contiguous()),
+    ],
+    ids=["in evaluation", "float32", "the channel outermost"],
+)
+def test_otherwise_torch_computes(
+    change: Callable[[nn.Module, Tensor], tuple[nn.Module, Tensor]], activation: Activation
+) -> None:
+    theirs = block(16, activation)
+    ours = by_loops(theirs)
+    (ours, images), (theirs, _) = change(ours, noise(4, 16, 6, 6)), change(theirs, noise(4, 16, 6, 6))
+    assert torch.equal(ours(images), theirs(images))
+
+
+class Branching(nn.Module):
+    """Norms whose results go to a ReLU alone, to a ReLU and elsewhere, twice to a ReLU, once of two times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.alone, self.read_before, self.read_after, self.twice, self.once, self.last = (
+            nn.BatchNorm2d(3) for _ in range(6)
+        )
+        self.inplace, self.apart = nn.ReLU(inplace=True), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inplace(self.alone(self.conv(x))) + 1
+        given = self.read_before(x)
+        x = given.mean() + self.inplace(given)
+        given = self.read_after(x)
+        x = self.apart(given) + given
+        x = self.apart(self.twice(self.inplace(self.twice(x))))
+        x = self.once(self.apart(self.once(x)))
+        return self.last(x)
+
+
+def test_only_a_relu_that_alone_reads_the_result_is_taken_in() -> None:
+    ours = Branching()
+    fuse_norms(ours, 8)
+    norms = {name: module for name, module in ours.named_modules() if isinstance(module, FusedBatchNorm2d)}
+    assert len(norms) == 6
+    assert {name for name, norm in norms.items() if norm.activation} == {"alone", "twice"}
+
+
+@pytest.mark.parametrize(
+    ("name", "activated", "norms"),
+    [("resnet20", 10, 19), ("vgg16_bn", 13, 13), ("wide_resnet28_10", 25, 25), ("efficientnet_b0", 33, 49)],
+)
+def test_activations_are_found_in_networks(name: str, activated: int, norms: int) -> None:
+    with torch.device("meta"):
+        model = create_model(name, num_classes=10, image_size=32)
+    assert fuse_norms(model, 32) == norms
+    assert sum(getattr(module, "activation", 0) > 0 for module in model.modules()) == activated
+
+
+def one_step(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = F.cross_entropy(model(images).float(), torch.arange(len(images)) % 10)
+    loss.backward()
+    return loss.detach()
+
+
+def test_an_activation_twice_is_done_twice() -> None:
+    theirs = nn.Sequential(*block(16, Activation.SILU), nn.SiLU())
+    ours = nn.Sequential(*by_loops(theirs[:2]), FusedSiLU())
+    images, slopes = noise(4, 16, 6, 6), noise(4, 16, 6, 6, seed=1)
+    for given, expected in zip(gradients(ours, images, slopes), gradients(theirs, images, slopes), strict=True):
+        torch.testing.assert_close(given, expected, atol=0.02, rtol=0.02)
+
+
+def test_a_twin_without_values_is_not_read() -> None:
+    model = create_model("resnet20", num_classes=10, image_size=32).to(memory_format=torch.channels_last)
+    before = training_memory(model, batch_size=4, image_size=32, precision="bf16")
+    settle_layers(model, FUSED, 32)
+    assert training_memory(model, batch_size=4, image_size=32, precision="bf16").weights == before.weights
+
+
+def flat_gradient(model: nn.Module) -> Tensor:
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("name", ["resnet20", "efficientnet_b0"])
+def test_a_network_learns_the_same(name: str, checkpointed: bool) -> None:
+    torch.manual_seed(0)
+    plain = create_model(name, num_classes=10, image_size=32).to(memory_format=torch.channels_last)
+    ours, exact = copy.deepcopy(plain), copy.deepcopy(plain)
+    settle_layers(plain, PLAIN, 32)
+    settle_layers(ours, FUSED, 32)
+    if checkpointed:
+        checkpoint_activations(ours)
+    images = torch.randn(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    F.cross_entropy(exact(images), torch.arange(8) % 10).backward()
+    losses = [float(one_step(model, images)) for model in (plain, ours)]
+    assert losses[1] == pytest.approx(losses[0], abs=0.02)
+    gradient = flat_gradient(exact)
+    assert distance(flat_gradient(ours), gradient) < 1.2 * distance(flat_gradient(plain), gradient)
+    for key, buffer in plain.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(key), buffer, atol=0.01, rtol=0.02)
+    assert ours.state_dict().keys() == exact.state_dict().keys()
+
+
+def test_the_same_bits_each_time() -> None:
+    torch.manual_seed(0)
+    model = create_model("resnet20", num_classes=10, image_size=32).to(memory_format=torch.channels_last)
+    images = torch.randn(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    grads = list[list[Tensor]]()
+    for _ in range(2):
+        twin = copy.deepcopy(model)
+        settle_layers(twin, FUSED, 32)
+        one_step(twin, images)
+        grads.append([parameter.grad for parameter in twin.parameters() if parameter.grad is not None])
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+def test_it_is_a_choice_in_bf16_with_the_channel_innermost() -> None:
+    network = Architecture(name="resnet20", num_classes=10, image_size=32)
+    tried = candidates(network, torch.device("cpu"))
+    assert {
+        candidate.fused_norms for candidate in tried if candidate.precision == "bf16" and candidate.channels_last
+    } == {True}
+    assert not any(each.fused_norms for each in tried if each.precision == "float32" or not each.channels_last)
+    without = candidates(Architecture(name="vit_ti_16", num_classes=10, image_size=32), torch.device("cpu"))
+    assert not any(candidate.fused_norms for candidate in without)
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, {"channels_last": True}])
+def test_what_it_needs_is_said(settings: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"train\.fused_norms is of bf16 and channels_last"):
+        TrainConfig(fused_norms=True, **settings)
+
+
+def test_without_a_compiler_it_is_refused_and_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "false")
+    building.built_once.cache_clear()
+    try:
+        model = create_model("resnet20", num_classes=10, image_size=32)
+        with pytest.raises(RecipeError, match=r"train\.fused_norms needs a C compiler"):
+            fuse_norms(model, 32)
+        network = Architecture(name="resnet20", num_classes=10, image_size=32)
+        assert not any(each.fused_norms for each in candidates(network, torch.device("cpu")))
+        monkeypatch.setattr(batch_norm, "fits", lambda _: False)
+        with pytest.raises(RecipeError, match="a processor with AVX-512 BF16"):
+            fuse_norms(model, 32)
+    finally:
+        building.built_once.cache_clear()
