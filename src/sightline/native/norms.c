@@ -9,12 +9,6 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline)) /* a loop of its own for each activation */
-#define FOR_EACH_ACTIVATION(of, call) \
-    switch (of) { \
-    case RELU: call(RELU); break; \
-    case SILU: call(SILU); break; \
-    default: call(NOTHING); \
-    }
 
 enum {
     LANES = 16,
@@ -32,18 +26,14 @@ typedef struct { /* pixels from the first on, to before the second */
     int64_t begin, end;
 } Share;
 
-/* 1 / (1 + exp(-x)), NaN for NaN, to some 2e-7 of itself: below -87 it is 1e-38. */
-static __m512 sigmoid(__m512 x) {
-    const float taylor[] = {1.54035304e-4f, 1.33335581e-3f, 9.61812911e-3f, 5.55041087e-2f, 0.240226507f, 0.693147181f,
-                            1};
-    /* Of the power of two; the second operand is what min gives beside NaN. Larger ones have no reciprocal. */
-    __m512 power = _mm512_min_ps(_mm512_set1_ps(125), _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)));
-    __m512 whole_part = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 rest = _mm512_sub_ps(power, whole_part), sum = _mm512_set1_ps(taylor[0]);
-    for (int term = 1; term < 7; term++) sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(taylor[term]));
-    __m512 divisor = _mm512_add_ps(_mm512_scalef_ps(sum, whole_part), _mm512_set1_ps(1));
-    __m512 inverse = _mm512_rcp14_ps(divisor); /* to 14 bits; a step of Newton's doubles them */
-    return _mm512_mul_ps(inverse, _mm512_fnmadd_ps(divisor, inverse, _mm512_set1_ps(2)));
+/* 1 / (1 + exp(-x)), to 1e-4 of itself: bfloat16 holds no more than 4e-3. */
+INLINE __m512 sigmoid(__m512 x) {
+    const float taylor[] = {9.61812911e-3f, 5.55041087e-2f, 0.240226507f, 0.693147181f, 1}; /* of two to a power */
+    __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
+    __m512 nearest = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 rest = _mm512_sub_ps(power, nearest), sum = _mm512_set1_ps(taylor[0]);
+    for (int term = 1; term < 5; term++) sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(taylor[term]));
+    return _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(sum, nearest), _mm512_set1_ps(1)));
 }
 
 INLINE __m512 activated(__m512 x, Activation activation) {
@@ -130,8 +120,8 @@ static void add_squares(const uint16_t *x, Share of, int channels, const float *
 }
 
 /* Sums over pixels of the gradient before the activation and of its product with (value - mean): one thread's. */
-INLINE void add_products(const uint16_t *x, const uint16_t *grad, Share of, int channels, Saved saved,
-                         float *sums, Activation activation) {
+INLINE void add_products(const uint16_t *x, const uint16_t *grad, Share of, int channels, Saved saved, float *sums,
+                         Activation activation) {
     int room = whole(channels);
     for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
         int64_t count = of.end - begin < BLOCK ? of.end - begin : BLOCK;
@@ -149,6 +139,23 @@ INLINE void add_products(const uint16_t *x, const uint16_t *grad, Share of, int 
             add_to(sums + channel, sum);
             add_to(sums + room + channel, product);
         }
+    }
+}
+
+/* The same of SiLU, whose gradients are kept: they take longer to compute again than to read. */
+static void keep_products(const uint16_t *x, const uint16_t *grad, uint16_t *kept, Share of, int channels, Saved saved,
+                          float *sums) {
+    for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
+        Share block = {begin, begin + BLOCK < of.end ? begin + BLOCK : of.end}; /* small enough to be in a cache yet */
+        for (int64_t pixel = block.begin; pixel < block.end; pixel++)
+            for (int channel = 0; channel < channels; channel += LANES) {
+                __mmask16 there = lanes(channels, channel);
+                int64_t at = pixel * channels + channel;
+                __m512 value = load(x + at, there), scale = _mm512_loadu_ps(saved.scale + channel);
+                value = _mm512_fmadd_ps(value, scale, _mm512_loadu_ps(saved.offset + channel));
+                store(kept + at, before(value, load(grad + at, there), SILU), there, 0);
+            }
+        add_products(x, kept, block, channels, saved, sums, NOTHING);
     }
 }
 
@@ -228,10 +235,13 @@ int batch_norm(const uint16_t *x, uint16_t *y, int64_t pixels, int channels, con
             running_var[channel] += momentum * ((float)(variance * pixels / (pixels - 1)) - running_var[channel]);
     }
     free(sums);
-#define WRITE(constant) write_values(x, y, share(pixels, thread, threads), channels, to, constant)
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int thread = 0; thread < threads; thread++) FOR_EACH_ACTIVATION(activation, WRITE)
-#undef WRITE
+    for (int thread = 0; thread < threads; thread++) {
+        Share part = share(pixels, thread, threads);
+        if (activation == RELU) write_values(x, y, part, channels, to, RELU);
+        else if (activation == SILU) write_values(x, y, part, channels, to, SILU);
+        else write_values(x, y, part, channels, to, NOTHING);
+    }
     return 1;
 }
 
@@ -245,11 +255,15 @@ int batch_norm_backward(const uint16_t *x, const uint16_t *grad, uint16_t *dx, i
     float *sums = calloc(room * (2 * threads + 2), sizeof *sums);
     float *slope = sums + 2 * room * threads, *intercept = slope + room;
     if (!sums) return 0;
-#define ADD(constant) \
-    add_products(x, grad, share(pixels, thread, threads), channels, from, sums + 2 * room * thread, constant)
 #pragma omp parallel for num_threads(threads) schedule(static)
-    for (int thread = 0; thread < threads; thread++) FOR_EACH_ACTIVATION(activation, ADD)
-#undef ADD
+    for (int thread = 0; thread < threads; thread++) {
+        Share part = share(pixels, thread, threads);
+        float *own = sums + 2 * room * thread;
+        if (activation == RELU) add_products(x, grad, part, channels, from, own, RELU);
+        else if (activation == NOTHING) add_products(x, grad, part, channels, from, own, NOTHING);
+        else if (dx) keep_products(x, grad, dx, part, channels, from, own);
+        else add_products(x, grad, part, channels, from, own, SILU);
+    }
     for (int channel = 0; channel < channels; channel++) {
         double sum, product, inverse = from.inverse[channel], scale = from.scale[channel];
         total(sums, threads, channels, channel, &sum, &product);
@@ -260,11 +274,13 @@ int batch_norm_backward(const uint16_t *x, const uint16_t *grad, uint16_t *dx, i
         intercept[channel] = (float)(-scale * sum / pixels - (double)slope[channel] * from.mean[channel]);
     }
     if (dx) {
-#define WRITE(constant) \
-    write_gradients(x, grad, dx, share(pixels, thread, threads), channels, from, slope, intercept, constant)
 #pragma omp parallel for num_threads(threads) schedule(static)
-        for (int thread = 0; thread < threads; thread++) FOR_EACH_ACTIVATION(activation, WRITE)
-#undef WRITE
+        for (int thread = 0; thread < threads; thread++) {
+            Share part = share(pixels, thread, threads);
+            const uint16_t *behind = activation == SILU ? dx : grad;
+            if (activation == RELU) write_gradients(x, grad, dx, part, channels, from, slope, intercept, RELU);
+            else write_gradients(x, behind, dx, part, channels, from, slope, intercept, NOTHING);
+        }
     }
     free(sums);
     return 1;
