@@ -71,6 +71,15 @@ def test_no_field_holds_another_type_than_values_and_sections() -> None:
         ("optim.betas=0.9", "optim.betas should be a list, got 0.9."),
         ("epochs", "--set takes name=value, got 'epochs'."),
         ("epochs=[1", "Not valid YAML at line 1"),
+        ("epochs=0x10", "epochs should be an integer, got '0x10'."),
+        ("epochs=1_000", "epochs should be an integer, got '1_000'."),
+        ("epochs=1:30", "epochs should be an integer, got '1:30'."),
+        ("epochs=!!int ten", "Not valid YAML: invalid literal"),
+        (
+            "loss.class_weights={1:2}",
+            "Not valid YAML at line 1: '1:2' has no value; write '1: 2', with a space after the colon.",
+        ),
+        ("loss.class_weights={a: 1, b:2}", "Not valid YAML at line 1: 'b:2' has no value; write 'b: 2'"),
         ("epochs=100000000000000000000", "epochs must be at most 1,000,000,000"),
         ("optim.lr=1e300", "optim.lr must be greater than 0 and at most"),
         ("data.image_size=100000", "data.image_size must be at most 4,096"),
@@ -119,6 +128,15 @@ def test_a_setting_of_an_augmentation_that_isn_t_there_is_one_sentence(augment: 
 def test_numbers_are_read_as_people_write_them() -> None:
     assert override(Recipe(), ["optim.lr=3e-4"]).optim.lr == 3e-4
     assert override(Recipe(), ["optim.lr=1"]).optim.lr == 1.0
+    assert override(Recipe(), ["epochs=010"]).epochs == 10
+    assert from_yaml("epochs: 08\nseed: +7\n") == Recipe(epochs=8, seed=7)
+
+
+def test_the_name_of_a_class_is_taken_as_it_is_written() -> None:
+    weights = override(Recipe(), ["loss.class_weights={007: 2, 1.50: 3, no: 1, true: 4, 'a:b': 5}"]).loss.class_weights
+    assert weights == {"007": 2, "1.50": 3, "no": 1, "true": 4, "a:b": 5}
+    recipe = override(Recipe(), ["loss.class_weights={007: 2, 0x1: 3, true: 4, '1:2': 5}"])
+    assert from_yaml(to_yaml(recipe)) == recipe
 
 
 def test_a_recipe_file_that_is_no_yaml_names_the_line(tmp_path: Path) -> None:

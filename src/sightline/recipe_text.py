@@ -73,25 +73,43 @@ def explain() -> Iterator[tuple[str, str, str]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers and booleans as in YAML 1.2: 3e-4 is a number, `no` and `on` are words."""
+    """Numbers and booleans as in YAML 1.2: 3e-4 is a number, 010 is ten, `no`, `on`, 0x10 and 1_000 are words."""
 
 
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     """A mapping that names each key once: PyYAML would take the last one silently."""
-    keys = [loader.construct_object(key) for key, _ in node.value]
+    keys = [_key(loader, key, value) for key, value in node.value]
     twice = next((key for number, key in enumerate(keys) if key in keys[:number]), None)
     if twice is not None:
         raise yaml.constructor.ConstructorError(None, None, f"{twice!r} is there twice", node.start_mark)
     return {key: loader.construct_object(value, deep=True) for key, (_, value) in zip(keys, node.value, strict=True)}
 
 
+def _key(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node) -> Any:
+    """A key as it is written: the class 007 is no number."""
+    if not isinstance(key, yaml.ScalarNode):
+        return loader.construct_object(key)
+    name, colon, rest = key.value.rpartition(":")
+    if colon and rest and value.value == "" and key.style is None:  # {a:2} is one word to YAML, without a value
+        problem = f"{key.value!r} has no value; write '{name}: {rest}', with a space after the colon"
+        raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+    return key.value
+
+
+def _whole_number(_loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    """PyYAML would read 010 as 8."""
+    return int(node.value)
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float", ":bool", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _FLOAT = r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.inf$|^\.nan$"
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT), list("-+.0123456789"))
 
 
