@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from making import make_folder
 
 from sightline.data.audit import fingerprint
 from sightline.data.inspection import inspect
@@ -55,3 +57,29 @@ def test_runs_on_other_images_are_refused(photos: Path, tmp_path: Path, monkeypa
     next(photos.rglob("*.*")).unlink()
     with pytest.raises(SightlineError, match=r"other images.*Choose another --out"):
         check_data(jobs, photos)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["tune", "--search", "optim.lr=0.1,0.2"],
+        ["study", "--vary", "optim.lr=0.1,0.2"],
+        ["scale"],
+        ["scale", "--among", "resnet20,resnet32", "--budget", "60M"],
+    ],
+)
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_model_s_own_folder_takes_no_study_s_files(
+    photos: Path, tmp_path: Path, verb: list[str], has_ended: bool, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    folder = tmp_path / "model"
+    if has_ended:
+        make_folder(folder)
+    else:
+        folder.mkdir()
+        (folder / "recipe.yaml").touch()
+    before = sorted(folder.iterdir())
+    code, out, err = run_cli(verb[0], photos, *verb[1:], "--out", folder)
+    assert (code, out) == (2, "")
+    assert err == f"error: {str(folder)!r} is the folder of a model or a run. Choose another --out.\n"
+    assert sorted(folder.iterdir()) == before

@@ -10,7 +10,7 @@ from sightline.data.outside import check_outside
 from sightline.errors import RecipeError
 from sightline.files import claimed, write_json
 from sightline.studies import Study
-from sightline.tuning.checks import check_arms, check_data
+from sightline.tuning.checks import check_arms, check_data, check_place
 from sightline.tuning.results import StudyResult, collect
 from sightline.tuning.runs import check_jobs, plan, run_all, settled
 
@@ -27,12 +27,13 @@ def study(
 
     A run that fails (a loss that is no number, memory) is recorded and doesn't stop the others.
     Raises RecipeError before anything starts when an arm is no valid recipe or the same as another, SightlineError
-    when the folder holds another study's runs or runs on other images, and KeyboardInterrupt when the user stopped
-    it; the runs' checkpoints are written before.
+    when the folder is a model's, or holds another study's runs or runs on other images, and KeyboardInterrupt when the
+    user stopped it; the runs' checkpoints are written before.
     """
     if side_by_side < 1:
         raise RecipeError(f"--side-by-side must be at least 1, got {side_by_side}.")
     folder = Path(out)
+    check_place(folder)
     check_outside(folder, data)
     jobs = plan(plan_of, folder)
     check_arms(jobs)

@@ -1,4 +1,4 @@
-"""What would make a study's figures mean nothing: arms that are one recipe, and runs on other images."""
+"""What is wrong with a study before it begins: a model's own folder, arms that are one recipe, runs on other images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,12 @@ from sightline.data.scan import scan
 from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.tuning.jobs import Job
+
+
+def check_place(folder: Path) -> None:
+    """Raise SightlineError where a run's own folder would take a study's or a search's files among its own."""
+    if any((folder / name).exists() for name in ("model.json", "recipe.yaml")):
+        raise SightlineError(f"{str(folder)!r} is the folder of a model or a run. Choose another --out.")
 
 
 def check_arms(jobs: Sequence[Job]) -> None:

@@ -24,6 +24,7 @@ from sightline.models import find_variant, scaled
 from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_yaml
 from sightline.tuning import contest
+from sightline.tuning.checks import check_place
 from sightline.tuning.contest import Candidate, Contest
 from sightline.tuning.costs import Cost, check_engine, costs, told
 
@@ -114,6 +115,7 @@ def scale(scaling: Scaling, data: str | Path, *, out: str | Path, side_by_side: 
     """
     contest.check_counts(scaling.repeats, scaling.confirm, side_by_side)
     folder, recipe = Path(out), scaling.recipe
+    check_place(folder)
     check_outside(folder, data)
     if recipe.model.width is not None or recipe.model.depth is not None:
         raise RecipeError("model.width and model.depth are what is searched. Leave them out of the recipe.")

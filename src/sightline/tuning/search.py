@@ -18,6 +18,7 @@ from sightline.files import write_json, write_text
 from sightline.recipe_text import override, to_yaml
 from sightline.studies import Factor, Level, Study
 from sightline.tuning.board import Board
+from sightline.tuning.checks import check_place
 from sightline.tuning.pool import Pool, sigterm_stops
 from sightline.tuning.results import StudyResult
 from sightline.tuning.searches import Search, SearchResult, TrialFigures
@@ -38,8 +39,8 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
     with fresh seeds, because the best of many trials flatters; 0 leaves that out. `best.yaml` is the recipe.
 
     A trial that fails (memory, a loss that is no number) is recorded, and the search goes on.
-    Raises RecipeError for a space that can't be trained, SightlineError when the folder holds another search, and
-    KeyboardInterrupt when the user stopped it; the runs' checkpoints are written before.
+    Raises RecipeError for a space that can't be trained, SightlineError when the folder is a model's or holds another
+    search, and KeyboardInterrupt when the user stopped it; the runs' checkpoints are written before.
     """
     if side_by_side < 1:
         raise RecipeError(f"--workers must be at least 1, got {side_by_side}.")
@@ -48,6 +49,7 @@ def tune(search: Search, data: str | Path, *, out: str | Path, side_by_side: int
     folder = Path(out)
     if "?" in str(folder.absolute()):  # where an SQLite address ends: the journal would lie elsewhere
         raise SightlineError(f"A search can't be kept in {str(folder)!r}: leave the question mark out of its name.")
+    check_place(folder)
     check_outside(folder, data)
     check_space(search.space, search.recipe)
     known_by = {

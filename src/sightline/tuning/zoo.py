@@ -13,6 +13,7 @@ from sightline.models import find_variant
 from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_yaml
 from sightline.tuning import contest
+from sightline.tuning.checks import check_place
 from sightline.tuning.contest import Candidate, Contest
 from sightline.tuning.costs import Cost, check_engine, costs, told
 
@@ -53,6 +54,7 @@ def choose(choice: Choice, data: str | Path, *, out: str | Path, side_by_side: i
     """
     contest.check_counts(choice.repeats, choice.confirm, side_by_side)
     folder, recipe = Path(out), choice.recipe
+    check_place(folder)
     check_outside(folder, data)
     prepared = prepare(data, recipe.data, recipe.seed)
     networks = _measured(choice, folder, len(prepared.table.classes), prepared.fingerprint)
