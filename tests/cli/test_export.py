@@ -99,6 +99,18 @@ def test_images_are_found_before_the_conversion_and_hold_no_export(
     assert "lies inside the images' own folder" in err
 
 
+def test_an_export_never_goes_among_the_images_its_model_learned_from_whatever_it_is_compared_on(
+    photos: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    own = make_photos(tmp_path / "own")
+    made = make_folder(tmp_path / "model")
+    provenance = replace(made.spec.provenance, data={"location": str(own)})
+    model = ModelFolder.write(made.path, replace(made.spec, provenance=provenance), made.model().state_dict())
+    code, _, err = run_cli("export", model.path, "torch", "--data", photos, "--out", own / "export")
+    assert (code, "lies inside the images' own folder" in err) == (2, True)
+    assert not (own / "export").exists()
+
+
 def _substitute(monkeypatch: pytest.MonkeyPatch, write: Callable[[Graph, Path], dict[str, Any]]) -> None:
     broken: Format = replace(ENTRY, write=write)
     monkeypatch.setattr(catalog, "entry", lambda *_: broken)

@@ -72,12 +72,17 @@ def test_a_sweep_with_other_settings_leaves_the_older_one_as_it_is(
     assert (tmp_path / "swept" / "compress.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("option", [("--quantize", "fp16"), ("--prune", "macs", "--sweep", "0.8", "--epochs", "0")])
 def test_results_never_go_among_the_model_s_own_images(
-    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, option: tuple[str, ...]
+    run_cli: Callable[..., tuple[int, str, str]],
+    parent: ModelFolder,
+    photos: Path,
+    option: tuple[str, ...],
+    named: bool,
 ) -> None:
     place = Path(parent.spec.provenance.data["location"]) / "red" / "small"
-    code, _, said = run_cli("compress", parent.path, *option, "--out", place)
+    code, _, said = run_cli("compress", parent.path, *([photos] if named else []), *option, "--out", place)
     assert (code, "inside the images' own folder" in said) == (2, True), said
     assert not place.exists()
 

@@ -149,9 +149,9 @@ def sweep(
 
 def _check_outside(place: Path, folder: ModelFolder, data: str | Path | None) -> None:
     """Raise DataError where the results would lie among the images."""
-    location = folder.spec.provenance.data.get("location") if data is None else data
-    if location is not None:
-        check_outside(place, location)
+    for location in (data, folder.spec.provenance.data.get("location")):
+        if location is not None:
+            check_outside(place, location)
 
 
 def _images(folder: ModelFolder, data: str | Path | None) -> Images:

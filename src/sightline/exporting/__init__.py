@@ -52,9 +52,9 @@ def export(
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     path = Path(out) if out is not None else _default_path(folder.path, form, pixels=pixels, precision=precision)
     _check_free(path)
-    location = data or folder.spec.provenance.data.get("location")
-    if location is not None:
-        check_outside(path, location)
+    for location in (data, folder.spec.provenance.data.get("location")):
+        if location is not None:
+            check_outside(path, location)
     images = _images(folder, data, num_images)  # before the conversion, which may take minutes
     with whole_folder(path) as aside:
         exported = _write(folder, form, chosen, aside, pixels=pixels, precision=precision)
