@@ -36,9 +36,14 @@ def evaluate(
     from sightline.cli.report import print_evaluation, print_report
     from sightline.evaluation import evaluate as run
     from sightline.exported_folder import open_folder
+    from sightline.reports import check_stored
 
     folder = open_folder(model)
-    evaluation = run(folder, data, split=None if split is None else split.value, device=device, tta=views_of(tta))
+    wanted = None if split is None else split.value
+    writes_report = data is None and tta is None and not as_json
+    if writes_report:
+        check_stored(folder, measured=wanted or "test")
+    evaluation = run(folder, data, split=wanted, device=device, tta=views_of(tta))
     if as_json:
         named = {} if tta is None else {"test_time_augmentation": tta.value}
         write_for_programs()
@@ -47,5 +52,5 @@ def evaluate(
     print_evaluation(evaluation)
     if tta is not None:
         print(sentence(tta))
-    elif data is None:
+    if writes_report:
         print_report(open_folder(model))

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sightline.errors import ModelError, SightlineError, UnreadableImageError
 from sightline.exported_folder import ExportedFolder
@@ -12,7 +12,7 @@ from sightline.exported_folder import ExportedFolder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sightline.data.table import Source
+    from sightline.data.table import Source, Split
     from sightline.engines import Folder
     from sightline.evaluation.metrics import Evaluation
     from sightline.evaluation.multilabel import MultiLabelEvaluation
@@ -34,7 +34,6 @@ def write_report(folder: "Folder") -> Path:
     test = read_evaluation(folder, "test")
     if test is None:
         raise ModelError(f"{str(folder.path)!r} was never evaluated; `sightline evaluate {folder.path}` does it.")
-    trained = _trained(folder)
     architecture, provenance = folder.spec.architecture, folder.spec.provenance
     counts = count(architecture.build(), architecture.image_size)
     report = Report(
@@ -47,13 +46,8 @@ def write_report(folder: "Folder") -> Path:
         ),
         test=test,
         val=read_evaluation(folder, "val"),
-        history=list(_history(trained / "metrics.csv")),
-        gradients=list(_gradients(trained / "gradients.csv")),
         mistakes=_pictured(folder, test),
         thresholds_fitted_on=folder.spec.thresholds.fitted_on if folder.spec.thresholds is not None else "",
-        splits=_stored(trained / "splits.json").get("made", ()),
-        audit=_stored(trained / "audit.json") or None,
-        recipe=_text(trained / "recipe.yaml"),
         environment={
             "command": provenance.command,
             "created": provenance.created,
@@ -62,10 +56,31 @@ def write_report(folder: "Folder") -> Path:
             "fingerprint": folder.spec.fingerprint,
             **_exported(folder),
         },
+        **_of_training(folder),
     )
     path = folder.path / "report.html"
     write(path, report)
     return path
+
+
+def check_stored(folder: "Folder", *, measured: "Split") -> None:
+    """Raise ModelError for a damaged file that `write_report` would read, before the split `measured` is."""
+    from sightline.evaluation import read_evaluation
+
+    read_evaluation(folder, "val" if measured == "test" else "test")  # its own figures will be new
+    _of_training(folder)
+
+
+def _of_training(folder: "Folder") -> dict[str, Any]:
+    """The parts of a Report that training left. Raises ModelError for a damaged file."""
+    trained = _trained(folder)
+    return {
+        "history": list(_history(trained / "metrics.csv")),
+        "gradients": list(_gradients(trained / "gradients.csv")),
+        "splits": _stored(trained / "splits.json").get("made", ()),
+        "audit": _stored(trained / "audit.json") or None,
+        "recipe": _text(trained / "recipe.yaml"),
+    }
 
 
 def _trained(folder: "Folder") -> Path:
@@ -128,11 +143,16 @@ def _gradients(path: Path) -> Iterator[dict[str, str | float | None]]:
 
 
 def _stored(path: Path) -> dict[str, Any]:
-    """A JSON file's content, empty where there is none."""
+    """What a JSON file holds by name, nothing where there is no file."""
+    if not path.exists():
+        return {}
     try:
-        return json.loads(_text(path) or "{}")
-    except ValueError as error:
+        content = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{str(path)!r} is damaged: {error}.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{str(path)!r} is damaged: it holds no values by name.")
+    return cast(dict[str, Any], content)
 
 
 def _text(path: Path) -> str:
