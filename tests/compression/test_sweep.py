@@ -96,6 +96,7 @@ def test_results_never_go_among_the_model_s_own_images(
         (("--prune", "macs"), "--prune takes a target and the share"),
         (("--prune", "macs=0.8,0.6"), "--prune takes a target and the share"),
         (("--prune", "macs", "--sweep", "0.5,1.5"), "above 0 and below 1"),
+        (("--prune", "macs", "--sweep", "0.5,0.25,0.50"), "--sweep names the share 0.5 twice. Name each once."),
     ],
 )
 def test_shares_that_make_no_sense_are_one_sentence(

@@ -227,22 +227,26 @@ def _zeros(sparsify: str) -> tuple[float | None, tuple[int, int] | None]:
 
 
 def _targets(prune: str, sweep: str) -> tuple[str, list[float]]:
-    """The target and the shares of it to keep, each once: --prune's own, or those of --sweep."""
+    """The target and the shares of it to keep: --prune's own, or those of --sweep, which names none twice."""
     from sightline.errors import SightlineError
 
     if sweep and (not prune or "=" in prune):
         raise SightlineError(f"--sweep gives the shares of one target, such as --prune macs; got --prune {prune!r}.")
+    if not prune:
+        return "", []
     name, _, share = prune.partition("=")
     try:
-        if not prune:
-            return "", []
-        return name.strip(), list(dict.fromkeys(map(float, sweep.split(",")))) if sweep else [float(share)]
+        shares = [float(word) for word in sweep.split(",")] if sweep else [float(share)]
     except ValueError as error:
         if sweep:
             raise SightlineError(f"--sweep takes shares to keep, such as 0.8,0.6,0.4; got {sweep!r}.") from error
         raise SightlineError(
             f"--prune takes a target and the share to keep, such as macs=0.5; got {prune!r}."
         ) from error
+    twice = next((each for each in shares if shares.count(each) > 1), None)
+    if twice is not None:
+        raise SightlineError(f"--sweep names the share {twice:g} twice. Name each once.")
+    return name.strip(), shares
 
 
 def _print(rows: "Sequence[Row]") -> None:
