@@ -15,7 +15,8 @@ def test_a_bound_is_greater_than_zero(name: str, value: float) -> None:
         Limits(**{name: value})  # pyright: ignore[reportArgumentType]
 
 
-def test_a_server_may_stop_without_waiting_but_not_for_what_is_no_time() -> None:
+@pytest.mark.parametrize("value", [math.nan, -1.0])
+def test_a_server_may_stop_without_waiting_but_not_for_what_is_no_time(value: float) -> None:
     assert Limits(drain_seconds=0).drain_seconds == 0
-    with pytest.raises(SightlineError, match="drain_seconds must be greater than 0, got nan"):
-        Limits(drain_seconds=math.nan)
+    with pytest.raises(SightlineError, match=f"drain_seconds must be at least 0, got {value}"):
+        Limits(drain_seconds=value)

@@ -1,6 +1,5 @@
 """What a server is told, and what it allows: every bound in one place, each with its unit."""
 
-import math
 from dataclasses import dataclass, field
 
 from sightline.errors import SightlineError
@@ -39,8 +38,10 @@ class Limits:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if not value > 0 and (name != "drain_seconds" or math.isnan(value)):  # nor what is no number
+            if name != "drain_seconds" and not value > 0:  # nor what is no number
                 raise SightlineError(f"{name} must be greater than 0, got {value}.")
+        if not self.drain_seconds >= 0:
+            raise SightlineError(f"drain_seconds must be at least 0, got {self.drain_seconds}.")
         if self.max_images > self.max_queue:
             raise SightlineError(
                 f"max_images ({self.max_images}) must be at most max_queue ({self.max_queue}): "
