@@ -39,7 +39,9 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help="File with the bearer token to ask for; or set SIGHTLINE_TOKEN.")
     ] = None,
-    cors_origin: Annotated[list[str] | None, typer.Option(help="A site whose pages may call; repeatable.")] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="A site whose pages may call, as https://example.com; repeatable.")
+    ] = None,
     log: Annotated[bool, typer.Option("--log/--no-log", help="A line of JSON for each request.")] = True,
 ) -> None:
     """Answer over HTTP: predictions, heat maps, the model's card, metrics, and a page to try it on."""

@@ -1,5 +1,6 @@
 """What a server is told, and what it allows: every bound in one place, each with its unit."""
 
+import re
 from dataclasses import dataclass, field
 
 from sightline.errors import SightlineError
@@ -77,6 +78,10 @@ class Batching:
         return self.max_batch or MAX_BATCH
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+"""As browsers write it: a path, a capital or foreign letter or a wildcard would match no page."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything `sightline serve` can be told."""
@@ -97,7 +102,7 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     """What a client must send as `Authorization: Bearer ...`; None asks for nothing."""
     cors_origins: tuple[str, ...] = ()
-    """Other sites whose pages may call this server from a browser."""
+    """Other sites whose pages may call this server from a browser, as scheme://host[:port]; "*" is every site."""
     watch_seconds: float = 1.0
     """How often the folders are looked at for a new model; 0 never."""
     access_log: bool = True
@@ -111,3 +116,9 @@ class Settings:
             raise SightlineError(f"workers must be at least 1, got {self.workers}.")
         if not 0 <= self.port <= 65535:
             raise SightlineError(f"port must be 0 to 65535, got {self.port}.")
+        wrong = next((each for each in self.cors_origins if each != "*" and not _ORIGIN.fullmatch(each)), None)
+        if wrong is not None:
+            raise SightlineError(
+                "A site whose pages may call is named as scheme://host or scheme://host:port in lower case, such as "
+                f"https://example.com, or * for every site; got {wrong!r}."
+            )
