@@ -3,7 +3,7 @@ import os
 import pytest
 import torch
 
-from sightline.devices import cores, emulates_bf16
+from sightline.devices import cores, emulates_bf16, memory
 from sightline.tuning.pool import Pool
 
 
@@ -14,6 +14,10 @@ def test_cores_are_counted_where_a_system_has_no_affinity(monkeypatch: pytest.Mo
     assert Pool("photos", side_by_side=2)._threads == 3
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores() == 1
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    assert 2**27 < memory() < 2**50
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where torch computes, in which precision, and on how many cores."""
+"""Where torch computes, in which precision, on how many cores, and beside how much memory."""
 
 import os
 from typing import TYPE_CHECKING
@@ -17,6 +17,11 @@ def cores() -> int:
     """Logical cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of this machine's memory, used or not."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def autocast(device: "torch.device", precision: str) -> "torch.autocast":

@@ -62,8 +62,9 @@ class Architecture:
         try:
             model = create_model(**self.settings())
         except (RuntimeError, ValueError, OverflowError, MemoryError) as error:  # torch's, by what can't be made
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise ModelError(f"A network {self.name!r} with these settings can't be built: {reason}") from error
+            raise ModelError(
+                f"A network {self.name!r} with these settings can't be built: {_unbuildable(error)}."
+            ) from error
         if self.narrowing is not None:
             self.narrowing.apply(model)
         return model
@@ -301,6 +302,14 @@ def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unbuildable(error: Exception) -> str:
+    """Why torch couldn't make a network, without a full stop."""
+    said = str(error).partition("\n")[0].removesuffix(".")
+    if isinstance(error, MemoryError | OverflowError) or "allocate memory" in said or "overflow" in said:
+        return "its weights are larger than any memory here"
+    return said or type(error).__name__
 
 
 def _reason(error: Exception, key: str) -> str:

@@ -167,6 +167,10 @@ def test_a_folder_without_permission(photos: Path, tmp_path: Path, run_cli: Cli)
         (["--set", "train.fast=off", "--set", "train.precision=fp16"], "'fp16' needs a GPU"),
         (["--set", "model.activation=rleu"], "Unknown activation 'rleu'. Did you mean 'relu'?"),
         (["--set", "model.drop_path=1.5"], "model.drop_path must be at least 0 and below 1, got 1.5."),
+        (
+            ["--set", "model.width=1e5"],
+            "Width and depth take factors greater than 0 and at most 100, got 100000 and 1.",
+        ),
         (["--recipe", "small_foldr"], "Unknown recipe 'small_foldr'. Did you mean 'small_folder'?"),
         (["--recipe", "x" * 300 + ".yaml"], "File name too long"),
         (["--out", "x" * 300], "File name too long"),

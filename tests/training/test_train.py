@@ -20,7 +20,7 @@ from sightline.models import create_model
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml, override
 from sightline.reports import write_report
-from sightline.training import fast_dev_run, train
+from sightline.training import fast_dev_run, job, train
 from sightline.training.losses import Loss
 from sightline.training.task import ClassificationTask
 
@@ -136,6 +136,18 @@ def test_a_recipe_may_be_named(tmp_path: Path) -> None:
 def test_memory_that_runs_out_is_one_sentence() -> None:
     with pytest.raises(SightlineError, match=r"Memory ran out\. Lower batch_size"), explained_failures():
         torch.empty(2**50)
+
+
+def test_weights_beyond_the_machine_s_memory_are_one_sentence_before_any_image_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "memory", lambda: 10**9)
+    why = (
+        "The weights of 'resnet20' with these settings take 11 GB, and this machine's memory has 1 GB. "
+        "Lower model.width or model.depth, or name a smaller network."
+    )
+    with pytest.raises(ModelError, match=f"^{why}$"):
+        train(override(RECIPE, ["model.width=100"]), tmp_path / "nowhere", out=tmp_path / "run")
 
 
 def test_other_images_are_taken_whole_and_leave_the_folder_as_it_was(folder: ModelFolder, tmp_path: Path) -> None:

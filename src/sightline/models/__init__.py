@@ -3,7 +3,6 @@
 `create_model` builds any of them by name. The contract is `Classifier`: features, maps, a head.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,6 +16,9 @@ from sightline import pretrained as published
 from sightline.errors import ModelError, unknown_name
 from sightline.foreign_weights import Renaming, load_weights, read_state
 from sightline.preprocess import Preprocess
+
+MOST_TIMES = 100
+"""How many times as wide or as deep as published a network may become; more is a slip of the finger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,10 @@ def _fitted(family: Family, variant: Variant, image_size: int) -> tuple[Any, str
 
 def scaled(name: str, family: Family, variant: Variant, *, width: float, depth: float) -> Variant:
     """The variant so many times as wide and as deep, as `model.width` and `model.depth` ask. Raises ModelError."""
-    if not (0 < width < math.inf and 0 < depth < math.inf):
-        raise ModelError(f"Width and depth take finite factors greater than 0, got {width:g} and {depth:g}.")
+    if not (0 < width <= MOST_TIMES and 0 < depth <= MOST_TIMES):
+        raise ModelError(
+            f"Width and depth take factors greater than 0 and at most {MOST_TIMES}, got {width:g} and {depth:g}."
+        )
     if family.scale is None:
         can = ", ".join(sorted(each for each, known in families().items() if known.scale is not None))
         raise ModelError(f"{name} can't be made wider or deeper by a factor; these families can: {can}.")

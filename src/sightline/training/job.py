@@ -22,7 +22,7 @@ from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
-from sightline.devices import emulates_bf16, pick_device
+from sightline.devices import emulates_bf16, memory, pick_device
 from sightline.errors import ModelError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
@@ -57,6 +57,7 @@ def check_job(recipe: Recipe) -> None:
     check_precision(recipe.train, pick_device(recipe.train.device))
     with torch.device("meta"):
         model = architecture(recipe, num_classes=2).build()
+        _check_memory(model, recipe.model.name)
         Freezing(model, recipe.finetune, recipe.epochs)
     check_growth(recipe, model)
     check_start(recipe)
@@ -64,6 +65,16 @@ def check_job(recipe: Recipe) -> None:
         find_teacher(recipe.distill)
     if recipe.distill.unlabelled is not None:
         place_of(recipe.distill.unlabelled)
+
+
+def _check_memory(model: Classifier, name: str) -> None:
+    """Raise ModelError for a network that this machine can't even hold: building it would have the process killed."""
+    needed = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    if needed > memory():
+        raise ModelError(
+            f"The weights of {name!r} with these settings take {needed / 1e9:,.0f} GB, and this machine's memory has "
+            f"{memory() / 1e9:,.0f} GB. Lower model.width or model.depth, or name a smaller network."
+        )
 
 
 def architecture(recipe: Recipe, num_classes: int) -> Architecture:
@@ -238,7 +249,7 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     if note:
         log.info(f"{name} at {image_size} pixels: {note}.")
     counts = count(model, image_size)
-    memory = training_memory(
+    estimate = training_memory(
         model,
         batch_size=recipe.batch_size,
         image_size=image_size,
@@ -253,7 +264,7 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     length = "a probe" if recipe.finetune.probe else counted(recipe.epochs, "epoch")
     log.info(
         f"{name}: {counts.params:,} parameters, {counts.macs / 1e6:,.0f} million multiply-accumulates an image, "
-        f"about {memory.total / 1e6:,.0f} MB in training beside the libraries' own; "
+        f"about {estimate.total / 1e6:,.0f} MB in training beside the libraries' own; "
         f"{length} on {device.type}, {recipe.train.precision}."
     )
     if recipe.train.precision == "bf16" and emulates_bf16(device):
