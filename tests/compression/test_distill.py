@@ -154,9 +154,9 @@ def test_settings_of_distillation_reach_it_and_the_teacher_has_its_own_option(
 ) -> None:
     images, teacher = find_images(parent, None), str(make_folder(tmp_path / "teacher").path)
     method = Distill(teacher=teacher, epochs=1, settings=("distill.attention=10", "distill.temperature=9"))
-    assert method._recipe(parent, images).distill == DistillConfig(teacher=teacher, attention=10, temperature=9)  # pyright: ignore[reportPrivateUsage]
+    assert method.recipe(images.recipe, parent).distill == DistillConfig(teacher=teacher, attention=10, temperature=9)
     with pytest.raises(RecipeError, match="name it by --distill"):
-        replace(method, settings=("distill.teacher=nobody",))._recipe(parent, images)  # pyright: ignore[reportPrivateUsage]
+        replace(method, settings=("distill.teacher=nobody",)).recipe(images.recipe, parent)
 
 
 def test_another_teacher_in_the_same_place_is_another_step(parent: ModelFolder, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_student_of_fewer_epochs_sees_images_of_the_full_size(parent: ModelFol
     growing = replace(
         images, recipe=replace(images.recipe, epochs=9, augment=(Flip(), ResizeProgressively(start=8, epochs=3)))
     )
-    short = Distill(student="resnet20", epochs=2)._recipe(parent, growing)  # pyright: ignore[reportPrivateUsage]
+    short = Distill(student="resnet20", epochs=2).recipe(growing.recipe, parent)
     assert short.augment == (Flip(),)
 
 
@@ -180,7 +180,7 @@ def test_a_student_is_trained_on_as_the_network_it_is(parent: ModelFolder, tmp_p
     fresh = make_folder(tmp_path / "student")
     another = replace(fresh.spec.architecture, activation="gelu")
     student = ModelFolder(fresh.path, replace(fresh.spec, architecture=another))
-    recipe = tuning_recipe(find_images(parent, None), student, 1)
+    recipe = tuning_recipe(find_images(parent, None).recipe, student, 1)
     assert (recipe.model.activation, recipe.model.pretrained) == ("gelu", str(student.path))
 
 
@@ -197,9 +197,31 @@ def test_a_student_is_trained_on_as_the_network_it_is(parent: ModelFolder, tmp_p
 def test_what_belongs_to_the_model_s_own_epochs_is_left_out_of_others(settings: list[str], parent: ModelFolder) -> None:
     images = find_images(parent, None)
     images = replace(images, recipe=override(replace(images.recipe, epochs=9), settings))
-    student = Distill(student="resnet20", epochs=1)._recipe(parent, images)  # pyright: ignore[reportPrivateUsage]
-    for recipe in (tuning_recipe(images, parent, 1), student):
+    student = Distill(student="resnet20", epochs=1).recipe(images.recipe, parent)
+    for recipe in (tuning_recipe(images.recipe, parent, 1), student):
         assert (recipe.epochs, recipe.optim.warmup_epochs, recipe.train.patience) == (1, 0, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--prune", "macs=0.7"),
+        ("--prune", "macs", "--sweep", "0.7,0.5"),
+        ("--sparsify", "0.5"),
+        ("--distill", "PARENT"),
+        ("--student", "resnet20_b"),
+        ("--quantize", "int8", "--quantize-epochs", "1"),
+    ],
+)
+def test_settings_of_the_training_that_can_t_be_are_found_before_any_image_is_read(
+    options: tuple[str, ...],
+    parent: ModelFolder,
+    tmp_path: Path,
+    run_cli: Callable[..., tuple[int, str, str]],
+) -> None:
+    words = [str(parent.path) if word == "PARENT" else word for word in options]
+    code, _, said = run_cli("compress", parent.path, tmp_path / "nowhere", *words, "--set", "optim.lr=.nan")
+    assert (code, said) == (2, "error: optim.lr should be finite, got nan.\n")
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_step_on_other_images_is_another_step(parent: ModelFolder, tmp_path: P
 def test_training_after_a_cut_sees_images_of_the_full_size(parent: ModelFolder) -> None:
     images = find_images(parent, None)
     growing = override(images.recipe, ["augment=[flip, {resize_progressively: {start: 8, epochs: 3}}]", "epochs=9"])
-    assert tuning_recipe(replace(images, recipe=growing), parent, 1).augment == (Flip(),)
+    assert tuning_recipe(growing, parent, 1).augment == (Flip(),)
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "taylor", "batch_norm"])

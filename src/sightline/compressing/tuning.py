@@ -27,14 +27,14 @@ _SPLITTING = ("val_fraction", "test_fraction", "max_train_images", "label_separa
 """Settings of the images that say which are trained on, and which the model is judged on."""
 
 
-def tuning_recipe(images: Images, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
-    """The parent's recipe, going on from its weights for so many epochs at a tenth of the rate.
+def tuning_recipe(own: Recipe, parent: ModelFolder, epochs: int, settings: tuple[str, ...] = ()) -> Recipe:
+    """The model's own recipe, going on from the parent's weights for so many epochs at a tenth of the rate.
 
-    What needs all the parent's epochs is left out: warm-up, images that grow, means of weights, stages that join later.
+    What needs all its epochs is left out: warm-up, images that grow, means of weights, stages that join later.
     Zeros of a sparse parent stay. `settings` are applied last. Raises RecipeError for settings that contradict each
     other.
     """
-    recipe = of_other_length(images.recipe, epochs)
+    recipe = of_other_length(own, epochs)
     sparse = sparsity(parent.model()) >= SPARSE
     recipe = replace(
         recipe,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from sightline.command_line import command_line
-from sightline.compressing.images import Images, find_images
+from sightline.compressing.images import Images, find_images, recipe_of
 from sightline.compressing.judging import Judge, Row
 from sightline.compressing.table import PAGE, RESULT, is_table, name_of, write_table
 from sightline.data.outside import check_outside
@@ -29,6 +29,7 @@ from sightline.evaluation import tell_of_seen_images
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
 from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
 
 log = logging.getLogger("sightline")
 
@@ -71,6 +72,23 @@ class Checked(Protocol):
         ...
 
 
+@runtime_checkable
+class Trains(Protocol):
+    """A method that trains."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The user's, of the training."""
+        ...
+
+    def recipe(self, own: Recipe, folder: ModelFolder) -> Recipe | None:
+        """What a folder is trained by, made of the recipe of the model that is compressed; None for no training.
+
+        Raises RecipeError for settings that can't be.
+        """
+        ...
+
+
 def compress(
     model: str | Path | ModelFolder,
     methods: Sequence[Method],
@@ -89,7 +107,7 @@ def compress(
     """
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = place_of(folder.path, out)
-    _check_methods(methods)
+    _check_methods(methods, folder)
     _check_outside(place, folder, data)
     _check_free(place, methods)
     judge = Judge(_images(folder, data), device)
@@ -117,7 +135,7 @@ def sweep(
     folder = model if isinstance(model, ModelFolder) else ModelFolder.read(model)
     place = place_of(folder.path, out, sweep=True)
     for methods in ways.values():
-        _check_methods(methods)
+        _check_methods(methods, folder)
     _check_outside(place, folder, data)
     _check_ours(place, set(ways))
     judge = Judge(_images(folder, data), device)
@@ -188,7 +206,7 @@ def step_name(number: int, method: Method) -> str:
     return f"{number}-{name_of(method)}"
 
 
-def _check_methods(methods: Sequence[Method]) -> None:
+def _check_methods(methods: Sequence[Method], folder: ModelFolder) -> None:
     if not methods:
         raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
     if any(name_of(method) == "quantize" for method in methods[:-1]):
@@ -196,6 +214,8 @@ def _check_methods(methods: Sequence[Method]) -> None:
     for method in methods:
         if isinstance(method, Checked):
             method.check()
+        if isinstance(method, Trains) and method.settings:
+            method.recipe(recipe_of(folder), folder)
 
 
 def _check_free(place: Path, methods: Sequence[Method]) -> None:

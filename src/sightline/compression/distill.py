@@ -65,22 +65,16 @@ class Distill:
             found["unlabelled"] = contents(self.unlabelled)
         return found
 
-    def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
-        """The student, trained. Raises what training raises."""
-        return tune(self._recipe(folder, images), images, work / "student")
+    def recipe(self, own: Recipe, folder: ModelFolder) -> Recipe:
+        """The student's: a fresh one has the model's own recipe, whatever network that was for.
 
-    def _config(self, teacher: str) -> DistillConfig:
-        return DistillConfig(
-            teacher=teacher, unlabelled=self.unlabelled, temperature=self.temperature, weight=self.weight
-        )
-
-    def _recipe(self, folder: ModelFolder, images: Images) -> Recipe:
-        """The student's: a fresh one has the model's own recipe, whatever network that was for."""
+        Raises RecipeError for settings that can't be.
+        """
         config = self._config(self.teacher or str(folder.path))
         if self.student is None:
-            recipe = replace(tuning_recipe(images, folder, self.epochs or 5), distill=config)
+            recipe = replace(tuning_recipe(own, folder, self.epochs or 5), distill=config)
         else:
-            own, epochs = images.recipe, self.epochs or images.recipe.epochs
+            epochs = self.epochs or own.epochs
             recipe = own if epochs == own.epochs else of_other_length(own, epochs)
             recipe = replace(recipe, model=ModelConfig(name=self.student), finetune=FineTuneConfig(), distill=config)
         changed = overridden(recipe, self.settings)
@@ -89,6 +83,15 @@ class Distill:
                 option = "--distill" if name == "teacher" else "--unlabelled"
                 raise RecipeError(f"--set distill.{name}: name it by {option}.")
         return changed
+
+    def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
+        """The student, trained. Raises what training raises."""
+        return tune(self.recipe(images.recipe, folder), images, work / "student")
+
+    def _config(self, teacher: str) -> DistillConfig:
+        return DistillConfig(
+            teacher=teacher, unlabelled=self.unlabelled, temperature=self.temperature, weight=self.weight
+        )
 
 
 ENTRY = Distill

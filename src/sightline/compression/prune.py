@@ -29,6 +29,7 @@ from sightline.models import Classifier
 from sightline.pruning.groups import Group, Removed, cut, cut_narrowing, find_groups, narrowed, shapes_of
 from sightline.pruning.importance import Importance, check_importance, score
 from sightline.pruning.selection import Choice, reach
+from sightline.recipe import Recipe
 from sightline.summary import num_macs, num_parameters
 
 log = logging.getLogger("sightline")
@@ -77,6 +78,10 @@ class Prune:
         if self.epochs < 0:
             raise ModelError(f"prune: epochs must be at least 0, got {self.epochs}.")
 
+    def recipe(self, own: Recipe, folder: ModelFolder) -> Recipe | None:
+        """What is trained by after each cut. Raises RecipeError for settings that can't be."""
+        return tuning_recipe(own, folder, self.epochs, self.settings) if self.epochs else None
+
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
         """The pruned model. Raises ModelError for a target out of reach or a network that can't be cut."""
         whole, now = folder.model(), folder
@@ -85,8 +90,7 @@ class Prune:
             goal = 1 - (1 - self.share) * step / self.steps
             done = (place / "model.json").exists()
             now = ModelFolder.read(place) if done else self._cut(now, whole, goal, images, place)
-            if self.epochs:
-                recipe = tuning_recipe(images, now, self.epochs, self.settings)
+            if (recipe := self.recipe(images.recipe, now)) is not None:
                 now = tune(recipe, images, work / f"tuned-{step}")
         return now
 

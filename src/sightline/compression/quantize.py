@@ -40,6 +40,7 @@ from sightline.formats import Tolerance, find_format, open_exported
 from sightline.model_folder import ModelFolder, sha256
 from sightline.models import Classifier
 from sightline.quantization import Bound, Request, quietly
+from sightline.recipe import Recipe
 
 log = logging.getLogger("sightline")
 
@@ -103,6 +104,12 @@ class Quantize:
             with quietly():
                 deps.require("nncf", extra="compress", purpose=f"Quantising for {self.engine}")
 
+    def recipe(self, own: Recipe, folder: ModelFolder) -> Recipe | None:
+        """What is trained by before it. Raises RecipeError for settings that can't be."""
+        if not self.epochs:
+            return None
+        return tuning_recipe(own, folder, self.epochs, (*self.settings, "train.fake_quantize=true"))
+
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ExportedFolder:
         """The exported model. Raises ModelError where more accuracy is lost than may be, MissingPackageError."""
         form = find_format(self.engine)
@@ -124,10 +131,8 @@ class Quantize:
 
     def _trained(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
         """The model, used to int8's rounding where that was asked for. Raises what training raises."""
-        if not self.epochs:
-            return folder
-        recipe = tuning_recipe(images, folder, self.epochs, (*self.settings, "train.fake_quantize=true"))
-        return tune(recipe, images, work / "aware")
+        recipe = self.recipe(images.recipe, folder)
+        return folder if recipe is None else tune(recipe, images, work / "aware")
 
     def _quantise(
         self, parent: ModelFolder, folder: ModelFolder, images: Images, source: Path, target: Path

@@ -16,6 +16,7 @@ from sightline.compressing.tuning import tune, tuning_recipe
 from sightline.errors import ModelError
 from sightline.model_folder import ModelFolder
 from sightline.pruning.zeros import keep_n_of_m, smallest_to_zero, sparsity, weights_of
+from sightline.recipe import Recipe
 
 log = logging.getLogger("sightline")
 
@@ -44,13 +45,16 @@ class Sparsify:
         if self.epochs < 0:
             raise ModelError(f"sparsify: epochs must be at least 0, got {self.epochs}.")
 
+    def recipe(self, own: Recipe, folder: ModelFolder) -> Recipe | None:
+        """What is trained by afterwards. Raises RecipeError for settings that can't be."""
+        return tuning_recipe(own, folder, self.epochs, self.settings) if self.epochs else None
+
     def apply(self, folder: ModelFolder, images: Images, work: Path) -> ModelFolder:
         """The sparse model. Raises ModelError where the pattern fits no layer, and what training raises."""
         place = work / "zeros"
         now = ModelFolder.read(place) if (place / "model.json").exists() else self._zeroed(folder, place)
-        if not self.epochs:
-            return now
-        return tune(tuning_recipe(images, now, self.epochs, self.settings), images, work / "tuned")
+        recipe = self.recipe(images.recipe, now)
+        return now if recipe is None else tune(recipe, images, work / "tuned")
 
     def _zeroed(self, folder: ModelFolder, out: Path) -> ModelFolder:
         model = folder.model()
