@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, given, path_of
 from sightline.files import write_json
 from sightline.model_folder import FORMAT, ModelFolder, ModelSpec, read_description, read_part, sha256
 
@@ -56,7 +56,7 @@ class ExportedFolder:
         Raises ModelError when there is none, when model.json is damaged or was changed by hand, or when a file is
         missing, cut short or another than was written.
         """
-        path = Path(path)
+        path = path_of(path, "An exported folder")
         content = read_description(path)
         if "artefact" not in content:
             raise ModelError(f"{str(path)!r} is a model folder, not an exported one.")
@@ -115,8 +115,14 @@ class ExportedFolder:
 
 def open_folder(path: str | Path) -> ModelFolder | ExportedFolder:
     """Whichever of the two is there. Raises ModelError."""
-    exported = "artefact" in read_description(Path(path))
+    exported = "artefact" in read_description(path_of(path, "A model folder"))
     return ExportedFolder.read(path) if exported else ModelFolder.read(path)
+
+
+def check_folder(folder: object) -> None:
+    """Raise ModelError for what is no folder that was read, such as its path."""
+    if not isinstance(folder, ModelFolder | ExportedFolder):
+        raise ModelError(f"Expected is a folder that was read, as by ModelFolder.read(path), got {given(folder)}.")
 
 
 def _fingerprint(content: dict[str, Any]) -> str:

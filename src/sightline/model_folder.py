@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from sightline.deps import require_torch
-from sightline.errors import ModelError, SightlineError
+from sightline.errors import ModelError, SightlineError, path_of
 from sightline.files import whole_file, write_json
 from sightline.narrowing import Narrowing
 from sightline.preprocess import Preprocess
@@ -194,7 +194,7 @@ class ModelFolder:
 
         Raises ModelError when there is none, or when model.json is damaged or was changed by hand.
         """
-        path = Path(path)
+        path = path_of(path, "A model folder")
         content = read_description(path)
         if "artefact" in content:
             raise ModelError(

@@ -19,7 +19,7 @@ from sightline.decode import large_alone
 from sightline.devices import autocast, cores
 from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
-from sightline.exported_folder import open_folder
+from sightline.exported_folder import check_folder, open_folder
 from sightline.image_like import ImageLike, reader
 from sightline.preprocess import Preprocess
 from sightline.progress import track
@@ -74,6 +74,7 @@ class Predictor:
         threads: int | None = None,
         batch_size: int | None = None,
     ) -> None:
+        check_folder(folder)
         check_views(tta, folder.spec.preprocess)
         _check_positive(batch_size=batch_size)
         self.spec = folder.spec
@@ -141,7 +142,8 @@ class Predictor:
         `batch_size` is how many images are answered at once; what the predictor was opened with if left out. Whether
         PyTorch on the CPU computes them together was settled there.
         """
-        if isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3):
+        is_single = isinstance(images, str | bytes | Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+        if is_single or not hasattr(images, "__iter__"):
             raise SightlineError("predict() takes a list of images; put a single one in a list.")
         named = (
             (str(image) if isinstance(image, str | Path) else f"image {number}", image)

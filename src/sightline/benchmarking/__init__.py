@@ -19,7 +19,7 @@ from sightline.benchmarking.plan import Entry, Plan, Subject, entries, subjects
 from sightline.command_line import command_line
 from sightline.devices import pick_device
 from sightline.engines import find_engine
-from sightline.errors import SightlineError
+from sightline.errors import SightlineError, path_of
 from sightline.measuring import Rounds, in_turns
 from sightline.measuring.job import Job
 from sightline.measuring.machine import machine
@@ -41,7 +41,9 @@ def bench(models: Sequence[str | Path], *, against: Sequence[str | Path] = (), p
     what can't be benched at all, DataError when the plan's images can't be read or have splits and none to test on.
     """
     plan = plan or Plan()
-    found = subjects([Path(path) for path in models], [Path(path) for path in against])
+    if isinstance(models, str | Path) or not hasattr(models, "__iter__"):
+        raise SightlineError("bench() takes a list of folders; put a single one in a list.")
+    found = subjects([path_of(path, "A model folder") for path in models], [Path(path) for path in against])
     chosen, left_out = entries(found, plan)
     if plan.data is not None and all(entry.subject.folder is None for entry in chosen):
         raise SightlineError("--data measures model folders and exported ones. Name one, or leave it out.")

@@ -24,7 +24,7 @@ from sightline.compressing.judging import Judge, Row
 from sightline.compressing.table import PAGE, RESULT, is_table, name_of, write_table
 from sightline.data.outside import check_outside
 from sightline.engines import Folder
-from sightline.errors import ModelError, SightlineError
+from sightline.errors import ModelError, SightlineError, given
 from sightline.evaluation import tell_of_seen_images
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import claimed, whole_folder, write_json
@@ -207,6 +207,11 @@ def step_name(number: int, method: Method) -> str:
 
 
 def _check_methods(methods: Sequence[Method], folder: ModelFolder) -> None:
+    if not isinstance(methods, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
+        raise ModelError(f"compress() takes a list of methods, got {given(methods)}. Put a single one in a list.")
+    wrong = next((each for each in methods if isinstance(each, type) or not hasattr(each, "apply")), None)
+    if wrong is not None:
+        raise ModelError(f"compress() takes methods such as Prune(share=0.5), got {given(wrong)}.")
     if not methods:
         raise SightlineError("Nothing to do: name at least one of --prune, --sparsify, --distill and --quantize.")
     if any(name_of(method) == "quantize" for method in methods[:-1]):

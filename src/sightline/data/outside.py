@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from sightline.errors import DataError
+from sightline.errors import DataError, path_of
 
 
 def check_outside(folder: Path, data: str | Path) -> None:
     """Raise DataError when `folder`, or a file, which is to be written lies inside the folder of images `data`."""
-    images = Path(data)
+    images = path_of(data, "The data")
     if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
         raise DataError(
             f"{str(folder)!r} lies inside the images' own folder {str(data)!r}, where it would be taken for data. "

@@ -13,7 +13,7 @@ from sightline.data.shards import is_sharded, read_shards
 from sightline.data.table import ImageTable
 from sightline.data.tar import open_tar
 from sightline.data.zip import open_zip
-from sightline.errors import DataError
+from sightline.errors import DataError, path_of
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _MANIFESTS = (".csv", ".parquet")
@@ -30,11 +30,11 @@ def scan(location: str | Path, *, label_separator: str | None = None) -> ImageTa
 
     Raises DataError that says what is wrong with it and how it should look.
     """
+    path = path_of(location, "The data")
     if not str(location).strip():
         raise DataError(f"The data has no name. Expected is {EXPECTED}, or the name of a set.")
     if label_separator == "":
         raise DataError("A label separator must have a character, such as ';'; without one an image has one label.")
-    path = Path(location)
     if label_separator is not None and not path.name.lower().endswith(_MANIFESTS):
         raise DataError(
             f"{str(location)!r} has one label an image, the folder that it lies in, and data.label_separator says "

@@ -12,6 +12,7 @@ from sightline.deps import require_torch
 from sightline.errors import DataError, ModelError, unknown_name
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import write_json, write_text
+from sightline.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def evaluate(
     DataError when the images can't be read, have moved, changed or hold a class the model doesn't know.
     """
     require_torch("Evaluating")
-    folder = open_folder(model) if isinstance(model, str | Path) else model
+    folder = model if isinstance(model, ModelFolder | ExportedFolder) else open_folder(model)
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     table, indices = images_of(folder, data, split)

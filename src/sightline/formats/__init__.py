@@ -144,7 +144,7 @@ class Opened:
 def find_format(name: str) -> Format:
     """The format of that name. Raises ModelError with the reason, or the nearest name, when there is none."""
     known = catalog.names(__name__)
-    if name in REFUSED:
+    if str(name) in REFUSED:  # what is no text may not be hashable
         raise ModelError(f"Sightline can't export to {name!r}: {REFUSED[name]}. It can to {', '.join(known)}.")
     if name not in known:
         raise ModelError(unknown_name("format", name, known, listing="`sightline export --help`"))

@@ -161,11 +161,11 @@ def find_variant(name: str) -> tuple[Family, Variant]:
 
     Raises ModelError with the nearest name when there is none.
     """
-    if name.startswith("timm/"):
+    if str(name).startswith("timm/"):
         from sightline.timm_models import find_timm  # it builds on this module
 
         return find_timm(name)
-    if name not in variants():
+    if str(name) not in variants():  # what is no text may not be hashable either
         raise ModelError(unknown_name("model", name, variants(), listing="`sightline models`"))
     return variants()[name]
 

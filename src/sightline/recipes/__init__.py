@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from sightline import catalog
-from sightline.errors import RecipeError, unknown_name
+from sightline.errors import RecipeError, given, unknown_name
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml
 
@@ -15,6 +15,8 @@ def find_recipe(name: str) -> Recipe:
 
     Raises RecipeError for an unknown name, with the nearest, or for a file that can't be read.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
+        raise RecipeError(f"A recipe is a Recipe, or the name of a shipped one or of a YAML file, got {given(name)}.")
     if not name.endswith((".yaml", ".yml")) and "/" not in name:
         known = catalog.names(__name__)
         if name not in known:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sightline.errors import ModelError, SightlineError, UnreadableImageError
-from sightline.exported_folder import ExportedFolder
+from sightline.exported_folder import ExportedFolder, check_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,6 +31,7 @@ def write_report(folder: "Folder") -> Path:
     from sightline.reports.report import ModelLine, Report
     from sightline.summary import count
 
+    check_folder(folder)
     test = read_evaluation(folder, "test")
     if test is None:
         raise ModelError(f"{str(folder.path)!r} was never evaluated; `sightline evaluate {folder.path}` does it.")

@@ -14,7 +14,7 @@ from sightline.data.outside import check_outside
 from sightline.data.prepare import Prepared, prepare
 from sightline.data.split import Splits
 from sightline.data.table import Split
-from sightline.errors import ModelError, RecipeError, SightlineError
+from sightline.errors import ModelError, RecipeError, SightlineError, path_of
 from sightline.files import claimed, is_claimed, write_json, write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
@@ -39,7 +39,7 @@ def train(
     Raises DataError, RecipeError, ModelError, or another SightlineError that says what to mend, and
     KeyboardInterrupt when the user stopped the run; a checkpoint is written before.
     """
-    recipe = find_recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     folder = _free_folder(data) if out is None else Path(out)
     for images in (data, recipe.distill.unlabelled or data):
         check_outside(folder, images)
@@ -138,7 +138,8 @@ def _unmeasured(folder: Path, measure: Sequence[Split]) -> list[Split]:
 
 def _run_folder(data: str | Path) -> Path:
     """`runs/<data>`: where a run on this data goes when the user names no folder."""
-    name = Path(data).name or Path(data).resolve().name
+    path = path_of(data, "The data")
+    name = path.name or path.resolve().name
     for suffix in (".zip", ".tar.gz", ".tgz", ".tar", ".csv", ".parquet"):
         name = name.removesuffix(suffix)
     return Path("runs") / (name or "data")
