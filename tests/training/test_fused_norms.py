@@ -161,8 +161,9 @@ def test_a_network_that_diverged_says_so(activation: Activation) -> None:
         lambda layer, images: (layer.eval(), images),
         lambda layer, images: (layer, images.float()),
         lambda layer, images: (layer, images.contiguous()),
+        lambda layer, images: (layer.bfloat16(), images),
     ],
-    ids=["in evaluation", "float32", "the channel outermost"],
+    ids=["in evaluation", "float32", "the channel outermost", "weights in bfloat16"],
 )
 def test_otherwise_torch_computes(
     change: Callable[[nn.Module, Tensor], tuple[nn.Module, Tensor]], activation: Activation

@@ -43,8 +43,11 @@ def has_processor() -> bool:
     return fits(BATCH_NORM)
 
 
-def takes(images: Tensor) -> bool:
-    """Whether `normalize` can: (B, C, H, W) bfloat16 on the CPU, the channel innermost, more than one pixel in all."""
+def takes(images: Tensor, *of_channels: Tensor | None) -> bool:
+    """Whether `normalize` can: (B, C, H, W) bfloat16 on the CPU, the channel innermost, more than one pixel in all.
+
+    `of_channels` are weight, bias and running statistics, which have to be float32.
+    """
     return (
         type(images) is Tensor  # a shape alone, which some subclasses are, has no values to read
         and images.dtype == torch.bfloat16
@@ -52,6 +55,7 @@ def takes(images: Tensor) -> bool:
         and images.ndim == 4
         and images.numel() > images.shape[1] > 0
         and images.is_contiguous(memory_format=torch.channels_last)
+        and all(each is None or (each.dtype == torch.float32 and each.is_contiguous()) for each in of_channels)
     )
 
 

@@ -31,7 +31,8 @@ class FusedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.BatchNorm2d's own name for it
         """(B, C, H, W) -> the same shape."""
-        if not self.training or not batch_norm.takes(input) or torch.compiler.is_compiling():
+        own = self.weight, self.bias, self.running_mean, self.running_var
+        if not self.training or not batch_norm.takes(input, *own) or torch.compiler.is_compiling():
             return super().forward(input)
         output = cast(Tensor, _Normalize.apply(input, self.weight, self.bias, self))  # pyright: ignore[reportUnknownMemberType]
         if self.activation:
@@ -89,7 +90,7 @@ def has_norms(model: nn.Module) -> bool:
 
 
 def fuse_norms(model: nn.Module, side: int) -> int:
-    """Have every batch norm compute so, with the ReLU behind it, and return how many there are.
+    """Have every batch norm compute so, with the activation behind it, and return how many there are.
 
     `side` is that of the network's images, in pixels. Raises RecipeError where this machine can't.
     """
@@ -162,14 +163,12 @@ class _Watch(TorchDispatchMode):
         self._results[id(output)] = name, output
 
     def _enter(self, module: nn.Module, inputs: tuple[Tensor]) -> None:
-        (values,) = inputs
-        if id(values) in self._results:
-            self.taken[self._results[id(values)][0], _ACTIVATIONS[type(module)]] += 1
-            self._inside = values
+        if inputs and id(inputs[0]) in self._results:
+            self.taken[self._results[id(inputs[0])][0], _ACTIVATIONS[type(module)]] += 1
+            self._inside = inputs[0]
 
     def _leave(self, module: nn.Module, _inputs: tuple[Tensor], _output: Tensor) -> None:
-        if (
-            cast(nn.ReLU | nn.SiLU, module).inplace and self._inside is not None
-        ):  # what is read from now on is the activation's
+        overwritten = self._inside is not None and cast(nn.ReLU | nn.SiLU, module).inplace
+        if overwritten:  # what is read from now on is the activation's
             del self._results[id(self._inside)]
         self._inside = None
