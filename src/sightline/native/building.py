@@ -33,7 +33,7 @@ class Source:
 
     name: str
     needed: tuple[str, ...]
-    """Of the processor, by Linux's and by the compilers' names."""
+    """Of the processor, by Linux's names; compilers' differ in the underscores."""
     flags: tuple[str, ...]
     """For the compiler, beside those of every file."""
     arguments: tuple[tuple[str, str], ...]
@@ -79,7 +79,8 @@ def _file(source: Source) -> Path:
 
 
 def _flags(source: Source) -> list[str]:
-    return [*_FLAGS, *(f"-m{name.replace('_', '')}" for name in source.needed), *source.flags]
+    named = (name.replace("avx512_", "avx512").replace("_", "-") for name in source.needed)
+    return [*_FLAGS, *(f"-m{name}" for name in named), *source.flags]
 
 
 def _is_ours(path: Path) -> bool:
@@ -96,12 +97,20 @@ def _built(path: Path, source: Source) -> ctypes.CDLL | None:
             command = [*compiler, *_flags(source), "-o", str(aside), str(_file(source))]
             subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - the user's own
             library = _opened(aside, source)
-            if not source.agrees(library):
+            if not _agrees(library, source):
                 raise OSError("The loops don't give torch's values.")
         path.chmod(0o600)
     except (OSError, ValueError, SightlineError, subprocess.SubprocessError):
         return None
     return library
+
+
+def _agrees(library: ctypes.CDLL, source: Source) -> bool:
+    """Whether the loops give torch's values, whatever of torch's modes they are first asked for in."""
+    import torch
+
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        return source.agrees(library)
 
 
 def _opened(path: Path, source: Source) -> ctypes.CDLL:

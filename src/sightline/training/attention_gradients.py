@@ -4,6 +4,7 @@ torch's fused backward pass in bfloat16 takes up to ten times as long as its flo
 a ViT (docs/log.md). The forward pass stays torch's own, to the bit.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,27 +18,39 @@ MOST_TOKENS = 512
 
 
 def differentiate_attention_in_float32(model: nn.Module) -> int:
-    """Have every layer of attention do so where torch's fused kernel would; the number of such layers.
-
-    They are known by their `num_heads`, as this package's and timm's are.
-    """
-    found = [module for module in model.modules() if isinstance(getattr(module, "num_heads", None), int)]
+    """Have every layer of attention do so where torch's fused kernel would; the number of such layers."""
+    found = attention_layers(model)
     for module in found:
         answer_attention(module, "Differentiated", _answer)
     return len(found)
 
 
-def _answer(*args: Any, attn_mask: Tensor | None = None, scale: float | None = None, **rest: Any) -> Tensor | None:
+def attention_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that are known by their `num_heads`, as this package's and timm's are."""
+    return [module for module in model.modules() if isinstance(getattr(module, "num_heads", None), int)]
+
+
+def learned(
+    args: Sequence[Any], attn_mask: Tensor | None, rest: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Query, key and value of a call that learns, in bfloat16 on a CPU, where torch's fused kernel would compute."""
     if len(args) != 3 or attn_mask is not None or any(rest.values()):  # dropout, causal attention, grouped heads
         return None
     query, key, value = args
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in args)
     same = query.shape[-1] == key.shape[-1] == value.shape[-1] and query.shape[:2] == key.shape[:2] == value.shape[:2]
     fused = all(t.ndim == 4 and t.dtype == torch.bfloat16 and t.device.type == "cpu" and t.numel() for t in args)
-    few = max(query.shape[-2], key.shape[-2]) <= MOST_TOKENS
-    if not (learns and fused and same and few) or torch.compiler.is_compiling():
+    dense = fused and all(t.stride(3) == 1 for t in args)  # torch's kernel gives nonsense otherwise, and isn't asked
+    if not (learns and dense and same) or torch.compiler.is_compiling():
         return None
-    output: Tensor = _Attention.apply(query, key, value, scale)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+    return query, key, value
+
+
+def _answer(*args: Any, attn_mask: Tensor | None = None, scale: float | None = None, **rest: Any) -> Tensor | None:
+    given = learned(args, attn_mask, rest)
+    if given is None or max(given[0].shape[-2], given[1].shape[-2]) > MOST_TOKENS:
+        return None
+    output: Tensor = _Attention.apply(*given, scale)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
     return output
 
 

@@ -33,6 +33,7 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages
 from sightline.training.depthwise import has_depthwise
+from sightline.training.fused_attention import has_attention
 from sightline.training.fused_norms import has_norms
 from sightline.training.job import architecture
 from sightline.training.layers import settle_layers
@@ -61,13 +62,14 @@ class Candidate:
     matmul_convolutions: bool = False
     mixed_attention: bool = False
     fused_norms: bool = False
+    fused_attention: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
         words += ["depthwise in float32"] * self.depthwise_float32
         words += ["convolutions by products"] * self.matmul_convolutions
-        words += ["mixed attention"] * self.mixed_attention
-        return ", ".join(words + ["fused norms"] * self.fused_norms)
+        words += ["mixed attention"] * self.mixed_attention + ["fused norms"] * self.fused_norms
+        return ", ".join(words + ["fused attention"] * self.fused_attention)
 
 
 Timer = Callable[[Candidate], float]
@@ -105,8 +107,8 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
     with torch.device("meta"):
         meta = network.build()
-    questions = (has_depthwise, has_products, has_learned_bias, has_norms)
-    depthwise, products, bias, norms = (device.type == "cpu" and has(meta) for has in questions)
+    questions = (has_depthwise, has_products, has_learned_bias, has_norms, has_attention)
+    depthwise, products, bias, norms, attention = (device.type == "cpu" and has(meta) for has in questions)
     return [
         Candidate(
             precision=precision,
@@ -114,7 +116,9 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
             depthwise_float32=kept,
             matmul_convolutions=product,
             mixed_attention=mixed,
-            fused_norms=norms and precision in half and channels_last,  # nothing that was measured is faster without
+            # Nothing that was measured is faster without these.
+            fused_norms=norms and precision in half and channels_last,
+            fused_attention=attention and precision in half,
         )
         for precision in ("float32", *half)
         for channels_last in (False, True)

@@ -16,10 +16,10 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sightline.errors import RecipeError
 from sightline.native import batch_norm
 from sightline.native.batch_norm import Activation
 from sightline.summary import shapes_alone
+from sightline.training.compiled import demand
 from sightline.training.rectifying import ACTIVATED, IntegerReLU, is_activated
 
 
@@ -94,16 +94,7 @@ def fuse_norms(model: nn.Module, side: int) -> int:
 
     `side` is that of the network's images, in pixels. Raises RecipeError where this machine can't.
     """
-    if not batch_norm.has_processor():
-        raise RecipeError(
-            "train.fused_norms needs Linux and a processor with AVX-512 BF16, which this machine hasn't. "
-            "Set train.fused_norms=false; the weights will differ in rounding."
-        )
-    if not batch_norm.available():
-        raise RecipeError(
-            "train.fused_norms needs a C compiler with OpenMP, such as gcc, and none made what is needed here. Install "
-            "one, or set train.fused_norms=false; the weights will differ in rounding."
-        )
+    demand(batch_norm, "train.fused_norms", "AVX-512 BF16")
     behind = _behind(model, side)
     found = [(name, module) for name, module in model.named_modules() if _is_plain(module)]
     for name, module in found:

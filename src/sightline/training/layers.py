@@ -6,6 +6,7 @@ from torch import nn
 
 from sightline.training.attention_gradients import differentiate_attention_in_float32
 from sightline.training.depthwise import differentiate_by_pieces
+from sightline.training.fused_attention import fuse_attention
 from sightline.training.fused_norms import fuse_norms
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
@@ -37,6 +38,11 @@ class Chosen(Protocol):
         ...
 
     @property
+    def fused_attention(self) -> bool:
+        """Attention's gradients are computed by compiled loops."""
+        ...
+
+    @property
     def fused_norms(self) -> bool:
         """Batch norm computes by compiled loops, with the activation behind it."""
         ...
@@ -55,6 +61,8 @@ def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
         convolve_by_products(model)
     if chosen.mixed_attention:
         mix_attention(model)
+    if chosen.fused_attention:  # before float32's, which is asked where this doesn't answer
+        fuse_attention(model)
     if chosen.precision == "bf16":
         rectify_by_integers(model)
         differentiate_attention_in_float32(model)
