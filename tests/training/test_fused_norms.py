@@ -311,3 +311,21 @@ def test_without_a_compiler_it_is_refused_and_not_tried(tmp_path: Path, monkeypa
             fuse_norms(model, 32)
     finally:
         building.built_once.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["norms", "attention"])
+def test_a_recipe_that_this_machine_can_t_follow_is_refused_before_the_images(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", "false")
+    building.built_once.cache_clear()
+    settings = ["train.fast=off", "train.precision=bf16", "train.channels_last=true", f"train.fused_{name}=true"]
+    try:
+        code, _, error = run_cli("train", tmp_path / "no-photos", "--out", tmp_path / "run", "--set", *settings)
+    finally:
+        building.built_once.cache_clear()
+    assert code == 2
+    assert error.startswith(f"error: train.fused_{name} needs a C compiler")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

@@ -18,12 +18,17 @@ def has_attention(model: nn.Module) -> bool:
     return bool(attention_layers(model)) and not has_learned_bias(model) and attention.available()
 
 
+def check_attention() -> None:
+    """Raise RecipeError where this machine can't compute attention's gradients so."""
+    demand(attention, "train.fused_attention", "AMX")
+
+
 def fuse_attention(model: nn.Module) -> int:
     """Have every layer of attention do so where torch's fused kernel would; the number of such layers.
 
     Raises RecipeError where this machine can't.
     """
-    demand(attention, "train.fused_attention", "AMX")
+    check_attention()
     found = attention_layers(model)
     for module in found:
         answer_attention(module, "Fused", _answer)

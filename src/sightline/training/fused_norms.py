@@ -89,12 +89,17 @@ def has_norms(model: nn.Module) -> bool:
     return any(_is_plain(module) for module in model.modules()) and batch_norm.available()
 
 
+def check_norms() -> None:
+    """Raise RecipeError where this machine can't compute batch norms so."""
+    demand(batch_norm, "train.fused_norms", "AVX-512 BF16")
+
+
 def fuse_norms(model: nn.Module, side: int) -> int:
     """Have every batch norm compute so, with the activation behind it, and return how many there are.
 
     `side` is that of the network's images, in pixels. Raises RecipeError where this machine can't.
     """
-    demand(batch_norm, "train.fused_norms", "AVX-512 BF16")
+    check_norms()
     behind = _behind(model, side)
     found = [(name, module) for name, module in model.named_modules() if _is_plain(module)]
     for name, module in found:

@@ -38,7 +38,7 @@ from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
 from sightline.training.interruption import GOES_ON
 from sightline.training.labels import build_loss
-from sightline.training.layers import settle_layers
+from sightline.training.layers import check_layers, settle_layers
 from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
@@ -55,6 +55,7 @@ PACKAGES = ("sightline", "torch", "torchvision", "lightning", "safetensors", "pi
 def check_job(recipe: Recipe) -> None:
     """Raise what is wrong with the recipe on this machine, before any image is read."""
     check_precision(recipe.train, pick_device(recipe.train.device))
+    check_layers(recipe.train)
     with torch.device("meta"):
         model = architecture(recipe, num_classes=2).build()
         _check_memory(model, recipe.model.name)

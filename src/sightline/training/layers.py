@@ -6,8 +6,8 @@ from torch import nn
 
 from sightline.training.attention_gradients import differentiate_attention_in_float32
 from sightline.training.depthwise import differentiate_by_pieces
-from sightline.training.fused_attention import fuse_attention
-from sightline.training.fused_norms import fuse_norms
+from sightline.training.fused_attention import check_attention, fuse_attention
+from sightline.training.fused_norms import check_norms, fuse_norms
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
 from sightline.training.products import convolve_by_products
@@ -46,6 +46,14 @@ class Chosen(Protocol):
     def fused_norms(self) -> bool:
         """Batch norm computes by compiled loops, with the activation behind it."""
         ...
+
+
+def check_layers(chosen: Chosen) -> None:
+    """Raise RecipeError where this machine can't compute as chosen."""
+    if chosen.fused_norms:
+        check_norms()
+    if chosen.fused_attention:
+        check_attention()
 
 
 def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
