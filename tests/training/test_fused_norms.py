@@ -329,3 +329,23 @@ def test_a_recipe_that_this_machine_can_t_follow_is_refused_before_the_images(
     assert error.startswith(f"error: train.fused_{name} needs a C compiler")
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+class AsksForValues(nn.Module):
+    """Reads what its norm gives once more, behind a question that shapes alone don't answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.silu = nn.BatchNorm2d(3), nn.SiLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.norm(images)
+        activated = self.silu(values)
+        return activated + values if float(activated.float().abs().max()) < 1e9 else activated
+
+
+def test_nothing_is_taken_for_granted_of_a_network_that_asks_for_values() -> None:
+    network = AsksForValues()
+    assert fuse_norms(network, 8) == 1
+    assert isinstance(network.norm, FusedBatchNorm2d)
+    assert network.norm.activation is Activation.NOTHING

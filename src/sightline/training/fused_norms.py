@@ -6,7 +6,6 @@ stay as they are.
 """
 
 from collections import Counter
-from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -119,8 +118,11 @@ def _behind(model: nn.Module, side: int) -> dict[str, Activation]:
     """What alone reads the result of a batch norm, each time, by the norm's name."""
     with shapes_alone(model, batch_size=2, image_size=side) as (twin, images), torch.no_grad():
         watch = _Watch(twin)
-        with watch, suppress(RuntimeError):  # a network that asks for values shows less, or nothing
-            cast(Any, twin).training_outputs(images) if hasattr(twin, "training_outputs") else twin(images)
+        try:
+            with watch:
+                cast(Any, twin).training_outputs(images) if hasattr(twin, "training_outputs") else twin(images)
+        except RuntimeError:  # a network that asks for values: what it would have read from there on isn't known
+            return {}
     return {
         name: activation
         for (name, activation), times in watch.taken.items()
