@@ -349,3 +349,38 @@ def test_nothing_is_taken_for_granted_of_a_network_that_asks_for_values() -> Non
     assert fuse_norms(network, 8) == 1
     assert isinstance(network.norm, FusedBatchNorm2d)
     assert network.norm.activation is Activation.NOTHING
+
+
+class Block(nn.Module):
+    """An activation, a convolution and a norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silu, self.convolution, self.norm = nn.SiLU(), nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.convolution(self.silu(images)))
+
+
+class Blocks(nn.Module):
+    """Blocks of which each begins with the activation of the norm that ends the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begin, self.first, self.second, self.last = nn.Conv2d(3, 16, 1), Block(), Block(), nn.Conv2d(16, 10, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.second(self.first(self.begin(images)))).mean((2, 3))
+
+
+def test_an_activation_that_begins_a_block_is_found_done_the_second_time_too() -> None:
+    torch.manual_seed(0)
+    plain = Blocks().to(memory_format=torch.channels_last)
+    images = torch.randn(4, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    settle_layers(plain, FUSED, 8)
+    again = copy.deepcopy(plain)
+    assert plain.first.norm.activation is Activation.SILU
+    assert checkpoint_activations(again) == 2
+    losses = [one_step(network, images) for network in (plain, again)]
+    assert torch.equal(losses[0], losses[1])
+    assert torch.equal(flat_gradient(plain), flat_gradient(again))

@@ -55,7 +55,7 @@ class FusedSiLU(nn.SiLU):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.SiLU's own name for it
         """Any shape."""
-        return input if is_activated(input) else super().forward(input)
+        return input.view_as(input) if is_activated(input) else super().forward(input)
 
 
 class _Normalize(torch.autograd.Function):

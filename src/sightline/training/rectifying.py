@@ -18,7 +18,7 @@ class IntegerReLU(nn.ReLU):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.ReLU's own name for it
         """Any shape whose first dimension is the batch."""
         if is_activated(input):
-            return input
+            return input.view_as(input)
         whole = self.training and input.dtype == torch.bfloat16 and input.device.type == "cpu" and input.ndim > 0
         if not whole or torch.compiler.is_compiling():
             return super().forward(input)
@@ -28,11 +28,12 @@ class IntegerReLU(nn.ReLU):
 
 
 def is_activated(values: Tensor) -> bool:
-    """Whether the activation that asks has nothing left to do; only one is told so."""
-    done = hasattr(values, ACTIVATED)
-    if done:
-        delattr(values, ACTIVATED)
-    return done
+    """Whether the activation that asks has nothing left to do.
+
+    It gives a view, which isn't marked: another activation behind it has. What it was given stays marked, for a block
+    that begins with the activation may be computed a second time, from the same tensor.
+    """
+    return hasattr(values, ACTIVATED)
 
 
 class _Rectified(torch.autograd.Function):
