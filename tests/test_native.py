@@ -137,7 +137,7 @@ def test_a_batch_is_the_same_without_a_compiler(tmp_path: Path, monkeypatch: pyt
     assert building.loops(PIXELS) is not None
     building.built_once.cache_clear()
     shutil.rmtree(tmp_path / "cache")
-    for compiler in ("false", "sh -c 'exit 0'", "no-such-compiler", "unbalanced '"):
+    for compiler in ("false", "sh -c 'exit 0'", "no-such-compiler", "unbalanced '", "cc -fvisibility=hidden"):
         monkeypatch.setenv("CC", compiler)
         building.built_once.cache_clear()
         assert building.loops(PIXELS) is None
@@ -177,6 +177,21 @@ def test_a_file_that_others_may_write_to_is_built_anew(tmp_path: Path) -> None:
         assert building.loops(PIXELS) is not None
         assert path.stat().st_ino != before
         assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("kept", [0, 4096, 12000])
+def test_a_damaged_file_is_built_anew(tmp_path: Path, kept: int) -> None:
+    assert building.loops(PIXELS) is not None
+    (path,) = (tmp_path / "cache" / "native").iterdir()
+    whole = path.read_bytes()
+    for damaged in (whole[:kept], whole[:kept] + bytes(len(whole) - kept)):
+        path.unlink()  # the open library is not changed
+        path.write_bytes(damaged)
+        path.chmod(0o600)
+        building.built_once.cache_clear()
+        assert building.loops(PIXELS) is not None
+        assert path.read_bytes()[:4] == b"\x7fELF"
+        assert len(path.read_bytes()) == len(whole)
 
 
 def test_another_processor_uses_torch() -> None:

@@ -24,6 +24,8 @@ _FLAGS = ("-std=c11", "-O3", "-ffp-contract=off", "-fPIC", "-shared")
 _SECONDS = 60
 """That a compiler may take; it takes half of one."""
 
+_DIGEST = hashlib.sha256().digest_size
+
 _building = Lock()
 
 
@@ -57,8 +59,8 @@ def built_once(source: Source) -> ctypes.CDLL | None:
 
     text = b"\n".join([_file(source).read_bytes(), repr(_flags(source)).encode(), torch.__version__.encode()])
     path = cache_folder() / "native" / f"{hashlib.sha256(text).hexdigest()[:16]}.so"
-    with suppress(OSError):
-        if _is_ours(path):
+    with suppress(OSError, AttributeError):
+        if _is_ours(path) and _is_whole(path):
             return _opened(path, source)
     return _built(path, source)
 
@@ -89,6 +91,17 @@ def _is_ours(path: Path) -> bool:
     return found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether the file is as it was built. Of a damaged one the process would die, by a signal, when it is opened."""
+    content = path.read_bytes()
+    return content[-_DIGEST:] == _digest(content[:-_DIGEST])
+
+
+def _digest(content: bytes) -> bytes:
+    """Stands behind the library in its file, where loaders don't look."""
+    return hashlib.sha256(content).digest()
+
+
 def _built(path: Path, source: Source) -> ctypes.CDLL | None:
     """The loops, compiled to `path` and compared with torch; None where either fails."""
     try:
@@ -99,9 +112,12 @@ def _built(path: Path, source: Source) -> ctypes.CDLL | None:
             library = _opened(aside, source)
             if not _agrees(library, source):
                 raise OSError("The loops don't give torch's values.")
+            content = aside.read_bytes()
+            with aside.open("ab") as file:
+                file.write(_digest(content))
         path.chmod(0o600)
-    except (OSError, ValueError, SightlineError, subprocess.SubprocessError):
-        return None
+    except (OSError, ValueError, AttributeError, SightlineError, subprocess.SubprocessError):
+        return None  # AttributeError: the compiler hides the functions' names, or changes them
     return library
 
 
