@@ -1,5 +1,6 @@
 """Compiled loops give torch's values, or are not used."""
 
+import os
 import shutil
 from collections.abc import Generator
 from dataclasses import replace
@@ -196,3 +197,20 @@ def test_a_damaged_file_is_built_anew(tmp_path: Path, kept: int) -> None:
 
 def test_another_processor_uses_torch() -> None:
     assert building.loops(replace(PIXELS, needed=(*PIXELS.needed, "avx9000"))) is None
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only the superuser can give a folder away")
+def test_a_folder_of_another_s_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "native"
+    folder.mkdir(parents=True)
+    os.chown(folder, 65534, 65534)
+    assert building.loops(PIXELS) is None
+    assert list(folder.iterdir()) == []
+
+
+def test_others_may_not_write_where_they_lie(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "native"
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    assert building.loops(PIXELS) is not None
+    assert folder.stat().st_mode & 0o077 == 0

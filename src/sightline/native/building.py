@@ -59,6 +59,8 @@ def built_once(source: Source) -> ctypes.CDLL | None:
 
     text = b"\n".join([_file(source).read_bytes(), repr(_flags(source)).encode(), torch.__version__.encode()])
     path = cache_folder() / "native" / f"{hashlib.sha256(text).hexdigest()[:16]}.so"
+    if not _keeps_others_out(path.parent):
+        return None
     with suppress(OSError, AttributeError):
         if _is_ours(path) and _is_whole(path):
             return _opened(path, source)
@@ -83,6 +85,16 @@ def _file(source: Source) -> Path:
 def _flags(source: Source) -> list[str]:
     named = (name.replace("avx512_", "avx512").replace("_", "-") for name in source.needed)
     return [*_FLAGS, *(f"-m{name}" for name in named), *source.flags]
+
+
+def _keeps_others_out(folder: Path) -> bool:
+    """Make the folder, for this user alone; whether it is: what lies in another's would be the other's to run."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if folder.stat().st_uid == os.getuid():
+            folder.chmod(0o700)
+            return True
+    return False
 
 
 def _is_ours(path: Path) -> bool:

@@ -26,6 +26,7 @@ def demand(loops: Loops, setting: str, processor: str) -> None:
         )
     if not loops.available():
         raise RecipeError(
-            f"{setting} needs a C compiler with OpenMP, such as gcc, and none made what is needed here. Install "
-            f"one, or set {setting}=false; the weights will differ in rounding."
+            f"{setting} needs a C compiler with OpenMP, such as gcc, and a cache folder of one's own that libraries "
+            "may be loaded from, and one of them is missing here. "
+            f"Set $CC or $SIGHTLINE_CACHE, or {setting}=false; the weights will differ in rounding."
         )
