@@ -94,7 +94,9 @@ def test_a_bias_that_is_not_learned_and_float32_go_the_way_of_torch() -> None:
         assert torch.equal(ours(images), theirs(images))
 
 
-def test_it_is_a_choice_only_where_a_bias_is_learned_and_in_bf16() -> None:
+def test_it_is_a_choice_only_where_a_bias_is_learned_and_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.training.fastest.has_attention", lambda _: False)  # which would take its place
+
     def mixed(name: str) -> set[tuple[str, bool]]:
         network = Architecture(name=name, num_classes=10, image_size=32)
         return {(candidate.precision, candidate.mixed_attention) for candidate in candidates(network, CPU)}

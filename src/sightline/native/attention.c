@@ -1,9 +1,9 @@
 /* Gradients of attention in bfloat16, a head at a time, on x86 processors with AMX. attention.py calls it.
  *
- * Of a head with queries Q (T, D), keys K and values V (S, D): the scores A = scale Q K', the weights P, whose rows are
- * A's softmax, the result P V. With the gradient G of the result: dV = P' G, dP = G V', dA = P (dP - delta), where delta
- * is G's product with the result, row by row, dQ = scale dA K and dK = scale dA' Q. The transposes of A and dA are
- * computed, 32 keys at a time, so that what belongs to a query lies along a register.
+ * Of a head with queries Q (T, D), keys K and values V (S, D): the scores A = scale Q K' + bias, the weights P, whose
+ * rows are A's softmax, the result P V. With the gradient G of the result: dV = P' G, dP = G V', dA = P (dP - delta),
+ * where delta is G's product with the result, row by row, dQ = scale dA K and dK = scale dA' Q. The transposes of A and
+ * dA are computed, 32 keys at a time, so that what belongs to a query lies along a register.
  *
  * A product multiplies a tile, 16 rows of 32 numbers, by one of 32 rows of 16, whose rows lie in pairs: two numbers of
  * a column in 32 bits. Rows and columns that a tile has too many are zeros.
@@ -190,9 +190,11 @@ static void *take(char **memory, size_t size) {
     return taken;
 }
 
-/* One head's gradients, of queries, keys and values. */
+/* One head's gradients, of queries, keys and values; that of the bias is added to `dbias`. Both are (S, padded T), or
+ * NULL.
+ */
 static void slopes_of(Rows q, Rows k, Rows v, Rows out, Rows grad, Rows dq, Rows dk, Rows dv, const float *logsumexp,
-                      const Shape *shape, char *memory) {
+                      const float *bias, float *dbias, const Shape *shape, char *memory) {
     int64_t t = padded(shape->queries), s = padded(shape->keys), d = shape->depth;
     size_t of_queries = t * d * 2, of_keys = s * d * 2;
     bfloat *queries = take(&memory, of_queries), *behind = take(&memory, of_queries); /* the result's gradient */
@@ -204,7 +206,7 @@ static void slopes_of(Rows q, Rows k, Rows v, Rows out, Rows grad, Rows dq, Rows
     float *delta = take(&memory, t * 4), *shift = take(&memory, t * 4);
     float *scores = take(&memory, DEEP * TILE * 4), *products = take(&memory, DEEP * TILE * 4); /* A' and dP' */
     float *sums = take(&memory, TILE * WIDE * 4);
-    __m512 scale = _mm512_set1_ps(shape->scale);
+    __m512 scale = _mm512_set1_ps(shape->scale), zero = _mm512_setzero_ps();
     gather(q.at, q.row, shape->queries, t, d, queries);
     gather(grad.at, grad.row, shape->queries, t, d, behind);
     gather(k.at, k.row, shape->keys, s, d, keys);
@@ -247,10 +249,14 @@ static void slopes_of(Rows q, Rows k, Rows v, Rows out, Rows grad, Rows dq, Rows
             __m512 less = _mm512_loadu_ps(shift + query), off = _mm512_loadu_ps(delta + query);
             __m256i pair[2];
             for (int row = 0; row < DEEP; row++) {
-                __m512 weight = exponential(_mm512_fmsub_ps(_mm512_loadu_ps(scores + TILE * row), scale, less));
-                if (key + row >= shape->keys) weight = _mm512_setzero_ps();
-                __m512 slope = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(products + TILE * row), off), scale);
-                pair[row % 2] = narrow(_mm512_mul_ps(slope, weight));
+                int there = key + row < shape->keys;
+                int64_t at = (key + row) * t + query;
+                __m512 added = _mm512_sub_ps(there && bias ? _mm512_loadu_ps(bias + at) : zero, less);
+                __m512 weight = exponential(_mm512_fmadd_ps(_mm512_loadu_ps(scores + TILE * row), scale, added));
+                if (!there) weight = zero;
+                __m512 slope = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(products + TILE * row), off), weight);
+                if (there && dbias) _mm512_storeu_ps(dbias + at, _mm512_add_ps(_mm512_loadu_ps(dbias + at), slope));
+                pair[row % 2] = narrow(_mm512_mul_ps(slope, scale));
                 store(weights + row * t + query, narrow(weight));
                 store(slopes + row * t + query, pair[row % 2]);
                 if (row % 2) _mm512_storeu_si512(slope_pairs + (key + row) / 2 * t + query, paired(pair[0], pair[1]));
@@ -290,10 +296,11 @@ static size_t room(const Shape *shape) {
 int has_tiles(void) { return !syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* the tiles' numbers */); }
 
 /* Gradients of q, k and v. `tensors` are q, k, v, the result, its gradient, and the three that are written;
- * `logsumexp` is (images, heads, queries). Returns 0, and writes nothing, where memory ran out.
+ * `logsumexp` is (images, heads, queries), `bias` (heads, keys, queries rounded up to 32), to `dbias` (threads, heads,
+ * keys, queries rounded up) each thread adds; both may be NULL. Returns 0, and writes nothing, where memory ran out.
  */
-int attention_backward(const Tensor *tensors, const float *logsumexp, int64_t images, int64_t heads, int64_t queries,
-                       int64_t keys, int64_t depth, float scale, int threads) {
+int attention_backward(const Tensor *tensors, const float *logsumexp, const float *bias, float *dbias, int64_t images,
+                       int64_t heads, int64_t queries, int64_t keys, int64_t depth, float scale, int threads) {
     Shape shape = {queries, keys, depth, scale};
     size_t size = room(&shape);
     char *memory = aligned_alloc(ALIGNED, size * threads);
@@ -303,8 +310,11 @@ int attention_backward(const Tensor *tensors, const float *logsumexp, int64_t im
         _tile_loadconfig(&TILES);
         for (int64_t n = images * heads * thread / threads; n < images * heads * (thread + 1) / threads; n++) {
             Rows of[8];
-            for (int which = 0; which < 8; which++) of[which] = of_head(tensors + which, n / heads, n % heads);
-            slopes_of(of[0], of[1], of[2], of[3], of[4], of[5], of[6], of[7], logsumexp + n * queries, &shape,
+            int64_t head = n / images, image = n % images, all = keys * padded(queries); /* a bias stays in the cache */
+            const float *own = logsumexp + (image * heads + head) * queries, *added = bias ? bias + head * all : NULL;
+            float *slopes = dbias ? dbias + (thread * heads + head) * all : NULL;
+            for (int which = 0; which < 8; which++) of[which] = of_head(tensors + which, image, head);
+            slopes_of(of[0], of[1], of[2], of[3], of[4], of[5], of[6], of[7], own, added, slopes, &shape,
                       memory + size * thread);
         }
         _tile_release();

@@ -5,6 +5,7 @@ between two products, as torch's in bfloat16 are.
 """
 
 import ctypes
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,26 +44,50 @@ def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     )
 
 
-def gradients(
-    query: Tensor, key: Tensor, value: Tensor, output: Tensor, logsumexp: Tensor, grad: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Of query, key and value that `gradients` takes, from `grad`, that of the `output` (B, N, T, C).
+class Forward(NamedTuple):
+    """What a forward pass took and gave."""
 
-    `logsumexp` (B, N, T) float32 is that of each query's scores, which are `scale` times the products. Raises
-    MemoryError.
+    query: Tensor
+    """(B, N, T, C)"""
+    key: Tensor
+    """(B, N, S, C)"""
+    value: Tensor
+    """(B, N, S, C)"""
+    bias: Tensor | None
+    """(N, T, S), which was added to the scores."""
+    output: Tensor
+    """(B, N, T, C)"""
+    logsumexp: Tensor
+    """(B, N, T) float32, of each query's scores."""
+
+
+def gradients(forward: Forward, grad: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Of query, key, value that `gradients` takes, and of the bias, from `grad`, that of the output.
+
+    The scores are `scale` times the products. Raises MemoryError.
     """
+    query, key, value, bias, output, logsumexp = forward
     given = [_rows(each) for each in (query, key, value, output, grad.to(query.dtype))]
     made = [_empty(each) for each in (query, key, value)]
     places = torch.tensor([[each.data_ptr(), *each.stride()[:3]] for each in (*given, *made)])
     images, heads, queries, depth = query.shape
-    logsumexp = logsumexp.float().contiguous()
+    logsumexp, threads = logsumexp.contiguous(), torch.get_num_threads()
+    turned = slopes = None
+    if bias is not None:  # a query's along a row, as the loops have it
+        turned = F.pad(bias.float().transpose(1, 2), (0, -queries % _DEEP)).contiguous()
+        slopes = turned.new_zeros(threads, *turned.shape)
     done = _library().attention_backward(
-        places.data_ptr(), logsumexp.data_ptr(), images, heads, queries, key.shape[2], depth, scale,
-        torch.get_num_threads(),
+        places.data_ptr(), logsumexp.data_ptr(), _address(turned), _address(slopes), images, heads, queries,
+        key.shape[2], depth, scale, threads,
     )  # fmt: skip
     if not done:
         raise MemoryError
-    return made[0], made[1], made[2]
+    of_bias = None if slopes is None else slopes.sum(0)[:, :, :queries].transpose(1, 2)
+    return made[0], made[1], made[2], of_bias
+
+
+def _address(values: Tensor | None) -> int | None:
+    return None if values is None else values.data_ptr()
 
 
 def _rows(values: Tensor) -> Tensor:
@@ -92,15 +117,23 @@ def _agrees(library: ctypes.CDLL) -> bool:
         shape = 1, 2, -1, depth
         query, grad = (part[: 2 * queries * depth].bfloat16().view(shape) for part in (numbers, numbers.flip(0)))
         key, value = (part[: 2 * keys * depth].bfloat16().view(shape) for part in (numbers[99:], numbers[7:]))
+        bias = numbers[: 2 * queries * keys].view(2, queries, keys).clone().requires_grad_()
         leaves = [each.float().requires_grad_() for each in (query, key, value)]
-        expected = F.scaled_dot_product_attention(leaves[0], leaves[1], leaves[2], scale=scale)
+        scores = leaves[0] @ leaves[1].transpose(2, 3) * scale + bias
+        expected = scores.softmax(3) @ leaves[2]
         expected.backward(grad.float())
-        logsumexp = torch.logsumexp(leaves[0].detach() @ leaves[1].detach().transpose(2, 3) * scale, 3)
+        logsumexp = scores.detach().logsumexp(3)
         made = [torch.empty_like(each) for each in (query, key, value)]
         tensors = (query, key, value, expected.detach().bfloat16(), grad, *made)
         places = torch.tensor([[each.data_ptr(), *each.stride()[:3]] for each in tensors])
-        library.attention_backward(places.data_ptr(), logsumexp.data_ptr(), 1, 2, queries, keys, depth, scale, threads)
-        for ours, leaf in zip(made, leaves, strict=True):
+        turned = F.pad(bias.detach().transpose(1, 2), (0, -queries % _DEEP)).contiguous()
+        slopes = turned.new_zeros(threads, *turned.shape)
+        library.attention_backward(
+            places.data_ptr(), logsumexp.data_ptr(), turned.data_ptr(), slopes.data_ptr(), 1, 2, queries, keys, depth,
+            scale, threads,
+        )  # fmt: skip
+        made.append(slopes.sum(0)[:, :, :queries].transpose(1, 2))
+        for ours, leaf in zip(made, (*leaves, bias), strict=True):
             assert leaf.grad is not None
             if not torch.allclose(ours.float(), leaf.grad, atol=0.05, rtol=0.05):
                 return False
@@ -111,6 +144,6 @@ ATTENTION = Source(
     name="attention.c",
     needed=("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16", "amx_tile", "amx_bf16"),
     flags=("-fopenmp",),
-    arguments=(("has_tiles", ""), ("attention_backward", "pplllllfi")),
+    arguments=(("has_tiles", ""), ("attention_backward", "pppplllllfi")),
     agrees=_agrees,
 )

@@ -30,11 +30,9 @@ def attention_layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(getattr(module, "num_heads", None), int)]
 
 
-def learned(
-    args: Sequence[Any], attn_mask: Tensor | None, rest: Mapping[str, Any]
-) -> tuple[Tensor, Tensor, Tensor] | None:
+def learned(args: Sequence[Any], rest: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
     """Query, key and value of a call that learns, in bfloat16 on a CPU, where torch's fused kernel would compute."""
-    if len(args) != 3 or attn_mask is not None or any(rest.values()):  # dropout, causal attention, grouped heads
+    if len(args) != 3 or any(rest.values()):  # dropout, causal attention, grouped heads
         return None
     query, key, value = args
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in args)
@@ -47,7 +45,7 @@ def learned(
 
 
 def _answer(*args: Any, attn_mask: Tensor | None = None, scale: float | None = None, **rest: Any) -> Tensor | None:
-    given = learned(args, attn_mask, rest)
+    given = learned(args, rest) if attn_mask is None else None
     if given is None or max(given[0].shape[-2], given[1].shape[-2]) > MOST_TOKENS:
         return None
     output: Tensor = _Attention.apply(*given, scale)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]

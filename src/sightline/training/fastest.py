@@ -124,7 +124,7 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         for channels_last in (False, True)
         for kept in ((False, True) if depthwise else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
-        for mixed in ((False, True) if bias and precision in half else (False,))
+        for mixed in ((False, True) if bias and not attention and precision in half else (False,))
     ]
 
 

@@ -67,10 +67,10 @@ def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
     differentiate_by_pieces(model, in_float32=chosen.depthwise_float32)
     if chosen.matmul_convolutions:
         convolve_by_products(model)
+    if chosen.fused_attention:  # before the others, which are asked where this doesn't answer
+        fuse_attention(model)
     if chosen.mixed_attention:
         mix_attention(model)
-    if chosen.fused_attention:  # before float32's, which is asked where this doesn't answer
-        fuse_attention(model)
     if chosen.precision == "bf16":
         rectify_by_integers(model)
         differentiate_attention_in_float32(model)
