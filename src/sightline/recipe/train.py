@@ -44,8 +44,9 @@ class TrainConfig:
     """Of bf16 and channels_last: compute batch norm, and the ReLU or SiLU behind it, by loops that the machine's C
     compiler makes, in half the time; no change but in rounding. On a CPU with AVX-512 BF16, under Linux."""
     fused_attention: bool = False
-    """Of bf16: compute attention's gradients by loops that the machine's C compiler makes, in a sixth of the time, also
-    with a learned bias (Swin's); no change but in rounding. On a CPU with AMX, under Linux."""
+    """Of bf16: compute attention's gradients by loops that the machine's C compiler makes, in a third to a sixth of
+    torch's time, also with a learned bias (Swin's, which gains less); no change but in rounding. On a CPU with AMX,
+    under Linux."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False

@@ -73,6 +73,4 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        forward = attention.Forward(*ctx.saved_tensors)
-        *found, of_bias = attention.gradients(forward, grad, ctx.scale)
-        return *found, of_bias if forward.bias is None or of_bias is None else of_bias.to(forward.bias.dtype), None
+        return *attention.gradients(attention.Forward(*ctx.saved_tensors), grad, ctx.scale), None
