@@ -46,7 +46,8 @@ def test_the_precision_of_computing_is_the_one_that_was_asked_for(folder: Export
         chosen = replace(folder, artefact=replace(folder.artefact, precision=precision))
         compiled = open_exported(chosen).runner._compiled  # type: ignore[attr-defined]
         hints[precision] = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    assert hints == {"float32": "f32", "bf16": "bf16"}
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert hints == {"float32": "f32", "bf16": "bf16" if has_bf16 else "f32"}  # OpenVINO's choice on a CPU without
 
 
 @pytest.mark.slow
