@@ -1,13 +1,23 @@
-/* Pixels of three channels, side by side in memory, on x86 processors with AVX-512 VBMI: resized and normalised with
- * the very bits of torch's own functions. pixels.py calls it.
+/* Pixels of three channels, side by side in memory, on x86 processors with AVX2: resized and normalised with the very
+ * bits of torch's own functions. pixels.py calls it.
  */
 
 #include <immintrin.h>
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHANNELS = 3, LANES = 16 /* values of the result computed at a time */, BYTES = 64 /* of a register */ };
+#define INLINE static inline __attribute__((always_inline)) /* a loop of its own for each number of taps */
+
+enum {
+    CHANNELS = 3,
+    SUMS = 8,            /* 32-bit sums in a register, in two halves that bytes can't be moved between */
+    HALF = SUMS / 2,     /* values of a half */
+    REACH = 16,          /* bytes that a half reads at a time */
+    GROUP = 4,           /* registers whose values are written together */
+    BYTES = GROUP * SUMS /* that is, a register of bytes; each half of it has the values of the same half of all */
+};
 
 /* Antialiased bilinear interpolation along one axis: the weights of the source's pixels in each of the result's. */
 typedef struct {
@@ -18,12 +28,12 @@ typedef struct {
     int16_t *weights; /* (side, taps) fixed-point numbers that sum to one */
 } Axis;
 
-/* Where 16 values of a resized row come from: two source pixels each in every pair, the first byte that is read. */
+/* What a register of sums takes from a source row: of two source pixels next to each other, for each of its values. */
 typedef struct {
-    int start;
-    uint8_t *bytes;   /* (pairs, 64) of those that are read, for each of 32 16-bit numbers; every other one stays 0 */
-    int16_t *weights; /* (pairs, 32) */
-} Part;
+    __m256i bytes;   /* which of those read, for each of 16 16-bit numbers */
+    __m256i weights; /* of these numbers */
+    int start[2];    /* the first byte that each half reads */
+} Step;
 
 static void *aligned(size_t size) { return aligned_alloc(BYTES, (size + BYTES - 1) / BYTES * BYTES); }
 
@@ -76,98 +86,138 @@ static int fill_axis(Axis *axis, int length, int side) {
     return axis->weights != NULL;
 }
 
-/* Cut a row of the result into parts; 0 where one needs source pixels that lie too far from each other. */
-static int fill_parts(Part *parts, int count, int pairs, const Axis *axis, int side, int mirrored, uint8_t *tables) {
-    int values = side * CHANNELS;
-    memset(tables, 0, (size_t)count * pairs * 2 * BYTES);
-    for (int value = 0; value < values; value++) {
-        Part *part = parts + value / LANES;
-        int lane = value % LANES, channel = value % CHANNELS;
-        int pixel = mirrored ? side - 1 - value / CHANNELS : value / CHANNELS;
-        if (lane == 0) {
-            int last = value + LANES <= values ? value + LANES - 1 : values - 1;
-            part->start = axis->first[mirrored ? side - 1 - last / CHANNELS : pixel] * CHANNELS;
-            part->bytes = tables + (size_t)(value / LANES) * pairs * 2 * BYTES;
-            part->weights = (int16_t *)(part->bytes + (size_t)pairs * BYTES);
-        }
-        for (int tap = 0; tap <= axis->last[pixel] - axis->first[pixel]; tap++) {
-            int byte = (axis->first[pixel] + tap) * CHANNELS + channel - part->start;
-            int number = tap / 2 * 2 * LANES + lane * 2 + tap % 2; /* the pair, the value, and which of the two */
-            if (byte >= BYTES) return 0;
-            part->bytes[2 * number] = (uint8_t)byte;
-            part->weights[number] = axis->weights[pixel * axis->taps + tap];
+/* Fill the `pairs` steps of each register of a row's sums, whose source has `width` pixels; 0 where one would have to read
+ * bytes that lie too far from each other.
+ */
+static int fill_steps(Step *steps, int pairs, const Axis *axis, int side, int width, int mirrored) {
+    int halves = (side * CHANNELS + BYTES - 1) / BYTES * BYTES / HALF;
+    int last_start = width * CHANNELS > REACH ? width * CHANNELS - REACH : 0;
+    for (int half = 0; half < halves; half++) { /* in the order of the values */
+        int in_group = half % (2 * GROUP), number = half / (2 * GROUP) * GROUP + in_group % GROUP, side_of = in_group / GROUP;
+        for (int pair = 0; pair < pairs; pair++) {
+            Step *step = steps + number * pairs + pair;
+            uint8_t bytes[REACH];
+            int16_t weights[REACH / 2] = {0};
+            int places[REACH / 2], start = INT_MAX; /* places: of the bytes in the row */
+            for (int place = 0; place < REACH / 2; place++) {
+                int value = half * HALF + place / 2, tap = 2 * pair + place % 2, column = value / CHANNELS;
+                int pixel = mirrored ? side - 1 - column : column;
+                places[place] = INT_MAX;
+                if (column >= side || axis->first[pixel] + tap > axis->last[pixel]) continue;
+                places[place] = (axis->first[pixel] + tap) * CHANNELS + value % CHANNELS;
+                weights[place] = axis->weights[pixel * axis->taps + tap];
+                if (places[place] < start) start = places[place];
+            }
+            if (start > last_start) start = last_start; /* nothing behind the last pixel is touched */
+            for (int place = 0; place < REACH / 2; place++) {
+                int byte = places[place] == INT_MAX ? 0 : places[place] - start;
+                if (byte >= REACH) return 0;
+                bytes[2 * place] = (uint8_t)byte;
+                bytes[2 * place + 1] = 0x80; /* gives 0 */
+            }
+            step->start[side_of] = start;
+            memcpy((uint8_t *)&step->bytes + side_of * REACH, bytes, sizeof bytes);
+            memcpy((uint8_t *)&step->weights + side_of * REACH, weights, sizeof weights);
         }
     }
     return 1;
 }
 
-/* One source row of `bytes` bytes, resized across. */
-static void across(const uint8_t *row, int bytes, const Part *parts, int count, int pairs, int bits, uint8_t *to) {
-    const __m512i half = _mm512_set1_epi32(1 << (bits - 1));
+/* Sums of fixed-point numbers as bytes: of a half's values those of the first register come first. */
+static __m256i rounded(const __m256i *sums, __m128i bits) {
+    __m256i low = _mm256_packs_epi32(_mm256_sra_epi32(sums[0], bits), _mm256_sra_epi32(sums[1], bits));
+    __m256i high = _mm256_packs_epi32(_mm256_sra_epi32(sums[2], bits), _mm256_sra_epi32(sums[3], bits));
+    return _mm256_packus_epi16(low, high);
+}
+
+/* One source row resized across, by so many steps a register. */
+INLINE void across_by(const uint8_t *row, const Step *steps, int groups, int pairs, int bits, uint8_t *to) {
+    const __m256i half = _mm256_set1_epi32(1 << (bits - 1));
     const __m128i shift = _mm_cvtsi32_si128(bits);
-    for (int number = 0; number < count; number++) {
-        const Part *part = parts + number;
-        int left = bytes - part->start;
-        __mmask64 there = left >= BYTES ? ~0ULL : (1ULL << left) - 1; /* nothing behind the last pixel is touched */
-        __m512i source = _mm512_maskz_loadu_epi8(there, row + part->start), sum = half;
-        for (int pair = 0; pair < pairs; pair++) {
-            __m512i bytes_of = _mm512_load_si512(part->bytes + pair * BYTES);
-            __m512i two = _mm512_maskz_permutexvar_epi8(0x5555555555555555ULL, bytes_of, source);
-            sum = _mm512_add_epi32(sum, _mm512_madd_epi16(two, _mm512_load_si512(part->weights + pair * 2 * LANES)));
+    for (int group = 0; group < groups; group++, to += BYTES) {
+        __m256i sums[GROUP];
+        for (int number = 0; number < GROUP; number++) {
+            sums[number] = half;
+            for (int pair = 0; pair < pairs; pair++, steps++) {
+                __m256i two = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(row + steps->start[0])));
+                two = _mm256_inserti128_si256(two, _mm_loadu_si128((const __m128i *)(row + steps->start[1])), 1);
+                two = _mm256_madd_epi16(_mm256_shuffle_epi8(two, steps->bytes), steps->weights);
+                sums[number] = _mm256_add_epi32(sums[number], two);
+            }
         }
-        _mm_storeu_si128((__m128i *)(to + number * LANES), _mm512_cvtusepi32_epi8(_mm512_sra_epi32(sum, shift)));
+        _mm256_store_si256((__m256i *)to, rounded(sums, shift));
     }
 }
 
-/* One row of the result, of `values` bytes, from `taps` rows that were resized across. */
-static void down(const uint8_t *const *rows, const int16_t *weights, int taps, int bits, uint8_t *to, int values) {
-    const __m512i half = _mm512_set1_epi32(1 << (bits - 1));
+static void across(const uint8_t *row, const Step *steps, int groups, int pairs, int bits, uint8_t *to) {
+    switch (pairs) {
+    case 1: return across_by(row, steps, groups, 1, bits, to);
+    case 2: return across_by(row, steps, groups, 2, bits, to);
+    default: return across_by(row, steps, groups, pairs, bits, to);
+    }
+}
+
+/* One row of the result, of `values` bytes, from so many rows that were resized across. */
+INLINE void down_by(const uint8_t *const *rows, const int16_t *weights, int taps, int bits, uint8_t *to, int values) {
+    const __m256i half = _mm256_set1_epi32(1 << (bits - 1)), zero = _mm256_setzero_si256();
     const __m128i shift = _mm_cvtsi32_si128(bits);
-    for (int value = 0; value < values; value += 2 * LANES) {
-        __m512i low = half, high = half;
+    for (int value = 0; value < values; value += BYTES) {
+        __m256i sums[GROUP] = {half, half, half, half};
         for (int tap = 0; tap < taps; tap += 2) {
             int other = tap + 1 < taps ? tap + 1 : tap;
             uint32_t second = other == tap ? 0 : (uint16_t)weights[other];
-            __m512i both = _mm512_set1_epi32((int)((uint16_t)weights[tap] | second << 16));
-            __m512i one = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(rows[tap] + value)));
-            __m512i two = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(rows[other] + value)));
-            low = _mm512_add_epi32(low, _mm512_madd_epi16(_mm512_unpacklo_epi16(one, two), both));
-            high = _mm512_add_epi32(high, _mm512_madd_epi16(_mm512_unpackhi_epi16(one, two), both));
+            __m256i both = _mm256_set1_epi32((int)((uint16_t)weights[tap] | second << 16));
+            __m256i one = _mm256_load_si256((const __m256i *)(rows[tap] + value));
+            __m256i two = _mm256_load_si256((const __m256i *)(rows[other] + value));
+            __m256i low = _mm256_unpacklo_epi8(one, two), high = _mm256_unpackhi_epi8(one, two);
+            __m256i pairs[GROUP] = {_mm256_unpacklo_epi8(low, zero), _mm256_unpackhi_epi8(low, zero),
+                                    _mm256_unpacklo_epi8(high, zero), _mm256_unpackhi_epi8(high, zero)};
+            for (int number = 0; number < GROUP; number++)
+                sums[number] = _mm256_add_epi32(sums[number], _mm256_madd_epi16(pairs[number], both));
         }
-        __m512i numbers = _mm512_packus_epi32(_mm512_sra_epi32(low, shift), _mm512_sra_epi32(high, shift));
-        __mmask32 there = values - value >= 2 * LANES ? ~0U : (1U << (values - value)) - 1;
-        _mm256_mask_storeu_epi8(to + value, there, _mm512_cvtusepi16_epi8(numbers));
+        __m256i bytes = rounded(sums, shift);
+        if (values - value >= BYTES) _mm256_storeu_si256((__m256i *)(to + value), bytes);
+        else memcpy(to + value, &bytes, values - value);
+    }
+}
+
+static void down(const uint8_t *const *rows, const int16_t *weights, int taps, int bits, uint8_t *to, int values) {
+    switch (taps) {
+    case 2: return down_by(rows, weights, 2, bits, to, values);
+    case 3: return down_by(rows, weights, 3, bits, to, values);
+    default: return down_by(rows, weights, taps, bits, to, values);
     }
 }
 
 /* Resize a window of height x width pixels, whose rows lie `stride` bytes apart, to side x side pixels at `to`. */
 static int resize_one(const uint8_t *from, int64_t stride, int height, int width, int mirrored, uint8_t *to, int side) {
     Axis horizontal = {0}, vertical = {0};
-    Part *parts = NULL;
-    uint8_t *tables = NULL, *kept = NULL; /* `kept`: rows resized across that are needed again; row r at r % taps */
+    Step *steps = NULL;
+    uint8_t *kept = NULL; /* rows resized across that are needed again; row r at r % taps */
     const uint8_t **rows = NULL;
+    uint8_t narrow[REACH] = {0}; /* a row that is shorter than what is read at a time */
     int done = 0;
     if (fill_axis(&horizontal, width, side) && fill_axis(&vertical, height, side)) {
-        int values = side * CHANNELS, count = (values + LANES - 1) / LANES, pairs = (horizontal.taps + 1) / 2;
-        size_t padded = (size_t)(count + 1) * LANES; /* `down` reads 32 bytes at a time */
-        parts = malloc(count * sizeof *parts);
-        tables = aligned((size_t)count * pairs * 2 * BYTES);
+        int values = side * CHANNELS, groups = (values + BYTES - 1) / BYTES, pairs = (horizontal.taps + 1) / 2;
+        size_t padded = (size_t)groups * BYTES;
+        steps = aligned((size_t)groups * GROUP * pairs * sizeof *steps);
         kept = aligned(padded * vertical.taps);
         rows = malloc(vertical.taps * sizeof *rows);
-        done = parts && tables && kept && rows && fill_parts(parts, count, pairs, &horizontal, side, mirrored, tables);
+        done = steps && kept && rows && fill_steps(steps, pairs, &horizontal, side, width, mirrored);
         for (int y = 0, next = 0; done && y < side; y++) {
             int taps = vertical.last[y] - vertical.first[y] + 1;
-            for (; next <= vertical.last[y]; next++)
-                across(from + next * stride, width * CHANNELS, parts, count, pairs, horizontal.bits,
-                       kept + next % vertical.taps * padded);
+            for (; next <= vertical.last[y]; next++) {
+                const uint8_t *row = from + next * stride;
+                if (width * CHANNELS < REACH) row = memcpy(narrow, row, width * CHANNELS);
+                across(row, steps, groups, pairs, horizontal.bits, kept + next % vertical.taps * padded);
+            }
             for (int tap = 0; tap < taps; tap++) rows[tap] = kept + (vertical.first[y] + tap) % vertical.taps * padded;
             down(rows, vertical.weights + y * vertical.taps, taps, vertical.bits, to + (size_t)y * values, values);
         }
     }
     free_axis(&horizontal);
     free_axis(&vertical);
-    free(parts);
-    free(tables);
+    free(steps);
     free(kept);
     free(rows);
     return done;
@@ -176,7 +226,7 @@ static int resize_one(const uint8_t *from, int64_t stride, int height, int width
 /* Resize a window of each image to side x side pixels, bilinear and antialiased, mirrored left to right where that is
  * asked for. Images of height x width pixels lie `stride` bytes apart; a window is its top, left, height and width.
  * Returns how many images were done before memory ran out, a window reached beyond its image, or one would shrink to
- * less than some 0.4 of its width.
+ * less than some third of its width.
  */
 int resize(const uint8_t *from, int64_t stride, int height, int width, const int64_t *windows, const uint8_t *mirrored,
            int count, uint8_t *to, int side) {
@@ -196,20 +246,20 @@ int resize(const uint8_t *from, int64_t stride, int height, int width, const int
  * the cache, which a batch of floats doesn't fit into.
  */
 int normalize(const uint8_t *from, float *to, int64_t count, const float *mean, const float *scale) {
-    enum { PERIOD = CHANNELS * LANES };
+    enum { PERIOD = CHANNELS * SUMS };
     float means[PERIOD], scales[PERIOD];
     int64_t value = 0;
-    for (; value < count && (uintptr_t)(to + value) % BYTES; value++)
+    for (; value < count && (uintptr_t)(to + value) % sizeof(__m256); value++)
         to[value] = (from[value] - mean[value % CHANNELS]) * scale[value % CHANNELS];
     for (int place = 0; place < PERIOD; place++) {
         means[place] = mean[(value + place) % CHANNELS];
         scales[place] = scale[(value + place) % CHANNELS];
     }
     for (; value + PERIOD <= count; value += PERIOD)
-        for (int place = 0; place < PERIOD; place += LANES) {
-            __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(from + value + place)));
-            __m512 less = _mm512_sub_ps(_mm512_cvtepi32_ps(bytes), _mm512_loadu_ps(means + place));
-            _mm512_stream_ps(to + value + place, _mm512_mul_ps(less, _mm512_loadu_ps(scales + place)));
+        for (int place = 0; place < PERIOD; place += SUMS) {
+            __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(from + value + place)));
+            __m256 less = _mm256_sub_ps(_mm256_cvtepi32_ps(bytes), _mm256_loadu_ps(means + place));
+            _mm256_stream_ps(to + value + place, _mm256_mul_ps(less, _mm256_loadu_ps(scales + place)));
         }
     for (; value < count; value++) to[value] = (from[value] - mean[value % CHANNELS]) * scale[value % CHANNELS];
     _mm_sfence();

@@ -82,7 +82,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 
 PIXELS = Source(
     name="pixels.c",
-    needed=("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi"),
+    needed=("avx2",),
     flags=(),
     arguments=(("resize", "pliippipi"), ("normalize", "pplpp")),
     agrees=_agrees,
