@@ -1,17 +1,19 @@
 """The images/s of training if each of a network's operations ran as fast as this machine's fastest convolution.
 
-That is 3x3 on 256 channels in bf16, channels-last, forward only. Forward and backward are three times the network's
-multiply-accumulates.
+That is 3x3 on 256 channels, channels-last, forward only, in bf16 or float32, whichever is faster. Forward and backward
+are three times the network's multiply-accumulates.
 """
 
 import json
 import sys
 import time
+from itertools import product
 from statistics import median
 
 import torch
 from torch.nn import functional as F
 
+from sightline.devices import emulates_bf16
 from sightline.models import create_model
 from sightline.summary import num_macs
 
@@ -19,11 +21,12 @@ CHANNELS = 256
 
 
 def operations_per_second(device: str) -> float:
-    """The better of two sizes, each the median of 15 convolutions."""
+    """The best of two sizes in two precisions, each the median of 15 convolutions."""
+    slow = emulates_bf16(torch.device(device))
     rates: list[float] = []
-    for batch, side in ((16, 56), (64, 28)):
+    for dtype, (batch, side) in product((torch.float32, *[torch.bfloat16][slow:]), ((16, 56), (64, 28))):
         images, weight = (
-            torch.randn(shape, device=device, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+            torch.randn(shape, device=device, dtype=dtype).to(memory_format=torch.channels_last)
             for shape in ((batch, CHANNELS, side, side), (CHANNELS, CHANNELS, 3, 3))
         )
         seconds: list[float] = []

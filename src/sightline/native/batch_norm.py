@@ -1,10 +1,11 @@
-"""Batch norm of bfloat16 images on a CPU, with the activation behind it, in half of torch's time or less.
+"""Batch norm of bfloat16 or float32 images on a CPU, with the activation behind it, in half of torch's time or less.
 
 torch's sums and values go through float32 too, in another order: results differ in rounding.
 """
 
 import ctypes
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from sightline.native.building import Source, fits, loops
 
 _LANES = 16
+"""Channels of a register, in bfloat16: what is kept of each has room for whole ones."""
 
 
 class Activation(IntEnum):
@@ -28,29 +30,30 @@ class Normalized(NamedTuple):
     """What the forward pass gives."""
 
     images: Tensor
-    """(B, C, H, W) bfloat16."""
+    """(B, C, H, W)."""
     saved: Tensor
     """(4, C rounded up) float32: for the backward pass."""
 
 
-def available() -> bool:
-    """Whether this machine has the loops. The first time a compiler makes them."""
-    return loops(BATCH_NORM) is not None
+def available(dtype: torch.dtype) -> bool:
+    """Whether this machine has the loops for such images. The first time a compiler makes them."""
+    return loops(BATCH_NORM[dtype]) is not None
 
 
-def has_processor() -> bool:
+def has_processor(dtype: torch.dtype) -> bool:
     """Whether the processor knows what the loops are made of, and the system is Linux."""
-    return fits(BATCH_NORM)
+    return fits(BATCH_NORM[dtype])
 
 
 def takes(images: Tensor, *of_channels: Tensor | None) -> bool:
-    """Whether `normalize` can: (B, C, H, W) bfloat16 on the CPU, the channel innermost, more than one pixel in all.
+    """Whether `normalize` can, where the loops are available.
 
-    `of_channels` are weight, bias and running statistics, which have to be float32.
+    It can where images are (B, C, H, W) bfloat16 or float32 on the CPU, the channel innermost, more than one pixel in
+    all. `of_channels` are weight, bias and running statistics, which have to be float32.
     """
     return (
         type(images) is Tensor  # a shape alone, which some subclasses are, has no values to read
-        and images.dtype == torch.bfloat16
+        and images.dtype in BATCH_NORM
         and images.device.type == "cpu"
         and images.ndim == 4
         and images.numel() > images.shape[1] > 0
@@ -72,7 +75,7 @@ def normalize(
     result = torch.empty_like(images)
     saved = torch.empty(4, -(-channels // _LANES) * _LANES)
     mean, variance = running if running is not None else (None, None)
-    done = _library().batch_norm(
+    done = _library(images.dtype).batch_norm(
         images.data_ptr(), result.data_ptr(), images.numel() // channels, channels, _address(weight), _address(bias),
         _address(mean), _address(variance), momentum, eps, saved.data_ptr(), activation, torch.get_num_threads(),
     )  # fmt: skip
@@ -89,10 +92,10 @@ def gradients(
     Raises MemoryError.
     """
     channels = images.shape[1]
-    grad = grad.to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
     result = torch.empty_like(images) if of_images else None
     weight, bias = torch.empty(channels), torch.empty(channels)
-    done = _library().batch_norm_backward(
+    done = _library(images.dtype).batch_norm_backward(
         images.data_ptr(), grad.data_ptr(), _address(result), images.numel() // channels, channels,
         saved.data_ptr(), weight.data_ptr(), bias.data_ptr(), activation, torch.get_num_threads(),
     )  # fmt: skip
@@ -105,24 +108,24 @@ def _address(values: Tensor | None) -> int | None:
     return None if values is None else values.data_ptr()
 
 
-def _library() -> ctypes.CDLL:
-    found = loops(BATCH_NORM)
+def _library(dtype: torch.dtype) -> ctypes.CDLL:
+    found = loops(BATCH_NORM[dtype])
     assert found is not None, "asked for where it isn't available"
     return found
 
 
-def _agrees(library: ctypes.CDLL) -> bool:
+def _agrees(library: ctypes.CDLL, *, dtype: torch.dtype, tolerance: float) -> bool:
     """Whether both passes give torch's values, but for rounding, behind each activation."""
     values = torch.arange(3 * 19 * 5 * 4).mul(2654435761).bitwise_and(1023).float().div(256).view(3, 5, 4, 19)
-    images, slopes = (part.bfloat16().permute(0, 3, 1, 2) for part in (values, values.flip(0).sub(2)))
-    weight, bias, threads = torch.linspace(0.5, 2, 19), torch.linspace(-1, 1, 19), torch.get_num_threads()
+    images, slopes = (part.to(dtype).permute(0, 3, 1, 2) for part in (values, values.flip(0).sub(2)))
+    weight, bias, threads = torch.linspace(0.5, 2, 19), torch.linspace(-0.9, 1, 19), torch.get_num_threads()
     given, saved, grad, spare = torch.empty_like(images), torch.empty(4, 32), torch.empty_like(images), torch.empty(19)
     for activation, function in (
         (Activation.NOTHING, nn.Identity()),
         (Activation.RELU, F.relu),
         (Activation.SILU, F.silu),
     ):
-        leaf = images.float().requires_grad_()
+        leaf = images.to(torch.float32, copy=True).requires_grad_()
         expected = function(F.batch_norm(leaf, None, None, weight, bias, training=True))
         expected.backward(slopes.float())
         library.batch_norm(
@@ -135,15 +138,23 @@ def _agrees(library: ctypes.CDLL) -> bool:
         )  # fmt: skip
         assert leaf.grad is not None
         for ours, theirs in ((given, expected), (grad, leaf.grad)):
-            if not torch.allclose(ours.float(), theirs, atol=0.05, rtol=0.02):
+            if not torch.allclose(ours.float(), theirs, atol=tolerance, rtol=tolerance / 2):
                 return False
     return True
 
 
-BATCH_NORM = Source(
-    name="norms.c",
-    needed=("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16"),
-    flags=("-fopenmp", "-fno-math-errno"),  # the square root is an instruction then
-    arguments=(("batch_norm", "pplippppffpii"), ("batch_norm_backward", "ppplipppii")),
-    agrees=_agrees,
-)
+def _source(dtype: torch.dtype, needed: tuple[str, ...], flags: tuple[str, ...], tolerance: float) -> Source:
+    return Source(
+        name="norms.c",
+        needed=needed,
+        flags=("-fopenmp", "-fno-math-errno", *flags),  # the square root is an instruction then
+        arguments=(("batch_norm", "pplippppffpii"), ("batch_norm_backward", "ppplipppii")),
+        agrees=partial(_agrees, dtype=dtype, tolerance=tolerance),
+    )
+
+
+_AVX512_BF16 = ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_bf16")
+BATCH_NORM = {
+    torch.bfloat16: _source(torch.bfloat16, _AVX512_BF16, (), 0.05),
+    torch.float32: _source(torch.float32, ("avx2", "fma"), ("-DFLOAT32",), 1e-4),
+}

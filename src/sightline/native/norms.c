@@ -1,5 +1,6 @@
-/* Batch norm of bfloat16 images, a pixel's channels side by side, with the activation behind it, on x86 processors with
- * AVX-512 BF16: each pass about as fast as memory gives and takes the values. batch_norm.py calls it.
+/* Batch norm of images, a pixel's channels side by side, with the activation behind it, on x86 processors: each pass
+ * about as fast as memory gives and takes the values. Of bfloat16 with AVX-512 BF16, or with -DFLOAT32 of float32 with
+ * AVX2 and FMA. batch_norm.py calls it.
  */
 
 #include <immintrin.h>
@@ -11,8 +12,7 @@
 #define INLINE static inline __attribute__((always_inline)) /* a loop of its own for each activation */
 
 enum {
-    LANES = 16,
-    BLOCK = 64, /* pixels whose values are added up in registers before they join the others' */
+    BLOCK = 64,  /* pixels whose values are added up in registers before they join the others' */
     SAMPLES = 16 /* pixels whose mean is taken off before squares are added up */
 };
 
@@ -26,33 +26,109 @@ typedef struct { /* pixels from the first on, to before the second */
     int64_t begin, end;
 } Share;
 
-/* 1 / (1 + exp(-x)), to 1e-4 of itself: bfloat16 holds no more than 4e-3. */
-INLINE __m512 sigmoid(__m512 x) {
-    const float taylor[] = {9.61812911e-3f, 5.55041087e-2f, 0.240226507f, 0.693147181f, 1}; /* of two to a power */
-    __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f));
-    __m512 nearest = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    __m512 rest = _mm512_sub_ps(power, nearest), sum = _mm512_set1_ps(taylor[0]);
-    for (int term = 1; term < 5; term++) sum = _mm512_fmadd_ps(sum, rest, _mm512_set1_ps(taylor[term]));
-    return _mm512_rcp14_ps(_mm512_add_ps(_mm512_scalef_ps(sum, nearest), _mm512_set1_ps(1)));
+/* A register of floats, made of values in memory and written as such: as many as are `left`. Compilers add, multiply and
+ * divide registers as they do numbers.
+ */
+#ifdef FLOAT32
+
+enum { LANES = 8, KEEPS = 0 /* whether SiLU's gradients are kept between two passes */ };
+typedef float Value;
+typedef __m256 Floats;
+
+static __m256i lanes(int left) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(left), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-INLINE __m512 activated(__m512 x, Activation activation) {
+static Floats load(const Value *from, int left) {
+    return left >= LANES ? _mm256_loadu_ps(from) : _mm256_maskload_ps(from, lanes(left));
+}
+
+static void store(Value *to, Floats values, int left, int past) {
+    if (past) _mm256_stream_ps(to, values);
+    else if (left >= LANES) _mm256_storeu_ps(to, values); /* some processors write by masks slowly */
+    else _mm256_maskstore_ps(to, lanes(left), values);
+}
+
+static Floats get(const float *from) { return _mm256_loadu_ps(from); }
+static void put(float *to, Floats values) { _mm256_storeu_ps(to, values); }
+static Floats all(float value) { return _mm256_set1_ps(value); }
+static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+static Floats larger(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+
+/* `values` where x is above zero or NaN, else 0. */
+static Floats where_above(Floats x, Floats values) {
+    return _mm256_and_ps(_mm256_cmp_ps(x, all(0), _CMP_NLE_UQ), values);
+}
+
+/* 1 / (1 + exp(-x)), to float32's last bits. */
+INLINE Floats sigmoid(Floats x) {
+    const float taylor[] = {1 / 5040.0f, 1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1}; /* of exp */
+    Floats power = _mm256_min_ps(all(88), _mm256_max_ps(all(-87), all(0) - x)); /* NaN, the second operand, stays */
+    Floats twos = _mm256_round_ps(power * all(1.44269504f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    Floats rest = multiply_add(twos, all(-0.693145752f), power), sum = all(taylor[0]); /* log 2, in two parts */
+    rest = multiply_add(twos, all(-1.42860677e-6f), rest);
+    for (int term = 1; term < 8; term++) sum = multiply_add(sum, rest, all(taylor[term]));
+    __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(twos), _mm256_set1_epi32(127)), 23);
+    return all(1) / multiply_add(sum, _mm256_castsi256_ps(exponent), all(1));
+}
+
+#else
+
+enum { LANES = 16, KEEPS = 1 };
+typedef uint16_t Value;
+typedef __m512 Floats;
+
+static __mmask16 lanes(int left) { return left >= LANES ? 0xFFFF : (__mmask16)((1U << left) - 1); }
+
+static Floats load(const Value *from, int left) {
+    __m256i values = _mm256_maskz_loadu_epi16(lanes(left), from);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
+}
+
+static void store(Value *to, Floats values, int left, int past) {
+    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(values);
+    if (past) _mm256_stream_si256((__m256i *)to, rounded);
+    else _mm256_mask_storeu_epi16(to, lanes(left), rounded);
+}
+
+static Floats get(const float *from) { return _mm512_loadu_ps(from); }
+static void put(float *to, Floats values) { _mm512_storeu_ps(to, values); }
+static Floats all(float value) { return _mm512_set1_ps(value); }
+static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+static Floats larger(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+
+static Floats where_above(Floats x, Floats values) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, all(0), _CMP_NLE_UQ), values);
+}
+
+/* 1 / (1 + exp(-x)), to 1e-4 of itself: bfloat16 holds no more than 4e-3. */
+INLINE Floats sigmoid(Floats x) {
+    const float taylor[] = {9.61812911e-3f, 5.55041087e-2f, 0.240226507f, 0.693147181f, 1}; /* of two to a power */
+    Floats power = x * all(-1.44269504f);
+    Floats nearest = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    Floats rest = power - nearest, sum = all(taylor[0]);
+    for (int term = 1; term < 5; term++) sum = multiply_add(sum, rest, all(taylor[term]));
+    return _mm512_rcp14_ps(_mm512_scalef_ps(sum, nearest) + all(1));
+}
+
+#endif
+
+INLINE Floats activated(Floats x, Activation activation) {
     switch (activation) {
-    case RELU: return _mm512_max_ps(_mm512_setzero_ps(), x); /* the second operand is what max gives beside NaN */
-    case SILU: return _mm512_mul_ps(x, sigmoid(x));
+    case RELU: return larger(all(0), x); /* the second operand is what it gives beside NaN */
+    case SILU: return x * sigmoid(x);
     default: return x;
     }
 }
 
 /* The gradient before the activation of x, from that behind it. */
-INLINE __m512 before(__m512 x, __m512 grad, Activation activation) {
-    __m512 part;
+INLINE Floats before(Floats x, Floats grad, Activation activation) {
+    Floats part;
     switch (activation) {
-    case RELU: return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_NLE_UQ), grad);
+    case RELU: return where_above(x, grad);
     case SILU: /* s (1 + x (1 - s)) */
         part = sigmoid(x);
-        x = _mm512_fmadd_ps(_mm512_mul_ps(x, part), _mm512_sub_ps(_mm512_set1_ps(1), part), part);
-        return _mm512_mul_ps(grad, x);
+        return grad * multiply_add(x * part, all(1) - part, part);
     default: return grad;
     }
 }
@@ -65,24 +141,12 @@ static Saved split(float *saved, int channels) {
     return parts;
 }
 
-static __mmask16 lanes(int channels, int channel) {
-    return channels - channel >= LANES ? 0xFFFF : (__mmask16)((1U << (channels - channel)) - 1);
+/* Whether results go past the cache, which whole registers can: the next layer reads more than a cache holds. */
+static int goes_past(const Value *to, int channels) {
+    return channels % LANES == 0 && (uintptr_t)to % (LANES * sizeof *to) == 0;
 }
 
-static __m512 load(const uint16_t *from, __mmask16 there) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(there, from)), 16));
-}
-
-/* Past the cache where whole registers are written: the next layer reads more than a cache holds. */
-static void store(uint16_t *to, __m512 values, __mmask16 there, int past) {
-    __m256i rounded = (__m256i)_mm512_cvtneps_pbh(values);
-    if (past) _mm256_stream_si256((__m256i *)to, rounded);
-    else _mm256_mask_storeu_epi16(to, there, rounded);
-}
-
-static int goes_past(const uint16_t *to, int channels) { return channels % LANES == 0 && (uintptr_t)to % 32 == 0; }
-
-static void add_to(float *sum, __m512 values) { _mm512_storeu_ps(sum, _mm512_add_ps(_mm512_loadu_ps(sum), values)); }
+static void add_to(float *sum, Floats values) { put(sum, get(sum) + values); }
 
 /* A thread's pixels. */
 static Share share(int64_t pixels, int thread, int threads) {
@@ -91,50 +155,50 @@ static Share share(int64_t pixels, int thread, int threads) {
 }
 
 /* Sums over pixels of (value - shift) and of its square: one thread's. */
-static void add_squares(const uint16_t *x, Share of, int channels, const float *shift, float *sums) {
+static void add_squares(const Value *x, Share of, int channels, const float *shift, float *sums) {
     int room = whole(channels);
     for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
         int64_t count = of.end - begin < BLOCK ? of.end - begin : BLOCK;
         for (int channel = 0; channel < channels; channel += LANES) {
-            __mmask16 there = lanes(channels, channel);
-            __m512 off = _mm512_loadu_ps(shift + channel);
-            __m512 sum = _mm512_setzero_ps(), sum2 = sum, square = sum, square2 = sum;
-            const uint16_t *at = x + begin * channels + channel;
+            int left = channels - channel;
+            Floats off = get(shift + channel);
+            Floats sum = all(0), sum2 = sum, square = sum, square2 = sum;
+            const Value *at = x + begin * channels + channel;
             int64_t pixel = 0;
             for (; pixel + 1 < count; pixel += 2, at += 2 * channels) {
-                __m512 one = _mm512_sub_ps(load(at, there), off), two = _mm512_sub_ps(load(at + channels, there), off);
-                sum = _mm512_add_ps(sum, one);
-                sum2 = _mm512_add_ps(sum2, two);
-                square = _mm512_fmadd_ps(one, one, square);
-                square2 = _mm512_fmadd_ps(two, two, square2);
+                Floats one = load(at, left) - off, two = load(at + channels, left) - off;
+                sum += one;
+                sum2 += two;
+                square = multiply_add(one, one, square);
+                square2 = multiply_add(two, two, square2);
             }
             if (pixel < count) {
-                __m512 one = _mm512_sub_ps(load(at, there), off);
-                sum = _mm512_add_ps(sum, one);
-                square = _mm512_fmadd_ps(one, one, square);
+                Floats one = load(at, left) - off;
+                sum += one;
+                square = multiply_add(one, one, square);
             }
-            add_to(sums + channel, _mm512_add_ps(sum, sum2));
-            add_to(sums + room + channel, _mm512_add_ps(square, square2));
+            add_to(sums + channel, sum + sum2);
+            add_to(sums + room + channel, square + square2);
         }
     }
 }
 
 /* Sums over pixels of the gradient before the activation and of its product with (value - mean): one thread's. */
-INLINE void add_products(const uint16_t *x, const uint16_t *grad, Share of, int channels, Saved saved, float *sums,
+INLINE void add_products(const Value *x, const Value *grad, Share of, int channels, Saved saved, float *sums,
                          Activation activation) {
     int room = whole(channels);
     for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
         int64_t count = of.end - begin < BLOCK ? of.end - begin : BLOCK;
         for (int channel = 0; channel < channels; channel += LANES) {
-            __mmask16 there = lanes(channels, channel);
-            __m512 scale = _mm512_loadu_ps(saved.scale + channel), offset = _mm512_loadu_ps(saved.offset + channel);
-            __m512 mean = _mm512_loadu_ps(saved.mean + channel), sum = _mm512_setzero_ps(), product = sum;
-            const uint16_t *value = x + begin * channels + channel, *behind = grad + begin * channels + channel;
+            int left = channels - channel;
+            Floats scale = get(saved.scale + channel), offset = get(saved.offset + channel);
+            Floats mean = get(saved.mean + channel), sum = all(0), product = sum;
+            const Value *value = x + begin * channels + channel, *behind = grad + begin * channels + channel;
             for (int64_t pixel = 0; pixel < count; pixel++, value += channels, behind += channels) {
-                __m512 v = load(value, there);
-                __m512 g = before(_mm512_fmadd_ps(v, scale, offset), load(behind, there), activation);
-                sum = _mm512_add_ps(sum, g);
-                product = _mm512_fmadd_ps(g, _mm512_sub_ps(v, mean), product);
+                Floats v = load(value, left);
+                Floats g = before(multiply_add(v, scale, offset), load(behind, left), activation);
+                sum += g;
+                product = multiply_add(g, v - mean, product);
             }
             add_to(sums + channel, sum);
             add_to(sums + room + channel, product);
@@ -142,51 +206,49 @@ INLINE void add_products(const uint16_t *x, const uint16_t *grad, Share of, int 
     }
 }
 
-/* The same of SiLU, whose gradients are kept: they take longer to compute again than to read. */
-static void keep_products(const uint16_t *x, const uint16_t *grad, uint16_t *kept, Share of, int channels, Saved saved,
+/* The same of SiLU, whose gradients are kept: in bfloat16 they take longer to compute again than to read. */
+static void keep_products(const Value *x, const Value *grad, Value *kept, Share of, int channels, Saved saved,
                           float *sums) {
     for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
         Share block = {begin, begin + BLOCK < of.end ? begin + BLOCK : of.end}; /* small enough to be in a cache yet */
         for (int64_t pixel = block.begin; pixel < block.end; pixel++)
             for (int channel = 0; channel < channels; channel += LANES) {
-                __mmask16 there = lanes(channels, channel);
+                int left = channels - channel;
                 int64_t at = pixel * channels + channel;
-                __m512 value = load(x + at, there), scale = _mm512_loadu_ps(saved.scale + channel);
-                value = _mm512_fmadd_ps(value, scale, _mm512_loadu_ps(saved.offset + channel));
-                store(kept + at, before(value, load(grad + at, there), SILU), there, 0);
+                Floats value = load(x + at, left), scale = get(saved.scale + channel);
+                value = multiply_add(value, scale, get(saved.offset + channel));
+                store(kept + at, before(value, load(grad + at, left), SILU), left, 0);
             }
         add_products(x, kept, block, channels, saved, sums, NOTHING);
     }
 }
 
 /* Results: one thread's. */
-INLINE void write_values(const uint16_t *x, uint16_t *y, Share of, int channels, Saved saved,
-                         Activation activation) {
+INLINE void write_values(const Value *x, Value *y, Share of, int channels, Saved saved, Activation activation) {
     int past = goes_past(y, channels);
     for (int64_t pixel = of.begin; pixel < of.end; pixel++)
         for (int channel = 0; channel < channels; channel += LANES) {
-            __mmask16 there = lanes(channels, channel);
-            __m512 value = load(x + pixel * channels + channel, there), scale = _mm512_loadu_ps(saved.scale + channel);
-            value = _mm512_fmadd_ps(value, scale, _mm512_loadu_ps(saved.offset + channel));
-            store(y + pixel * channels + channel, activated(value, activation), there, past);
+            int left = channels - channel;
+            Floats value = load(x + pixel * channels + channel, left), scale = get(saved.scale + channel);
+            value = multiply_add(value, scale, get(saved.offset + channel));
+            store(y + pixel * channels + channel, activated(value, activation), left, past);
         }
     _mm_sfence();
 }
 
 /* Gradients of the values, the gradient before the activation times `scale` and a line of the value: one thread's. */
-INLINE void write_gradients(const uint16_t *x, const uint16_t *grad, uint16_t *dx, Share of,
-                            int channels, Saved saved, const float *slope, const float *intercept,
-                            Activation activation) {
+INLINE void write_gradients(const Value *x, const Value *grad, Value *dx, Share of, int channels, Saved saved,
+                            const float *slope, const float *intercept, Activation activation) {
     int past = goes_past(dx, channels);
     for (int64_t pixel = of.begin; pixel < of.end; pixel++)
         for (int channel = 0; channel < channels; channel += LANES) {
-            __mmask16 there = lanes(channels, channel);
+            int left = channels - channel;
             int64_t at = pixel * channels + channel;
-            __m512 v = load(x + at, there), scale = _mm512_loadu_ps(saved.scale + channel);
-            __m512 g = load(grad + at, there), line = _mm512_loadu_ps(intercept + channel);
-            g = before(_mm512_fmadd_ps(v, scale, _mm512_loadu_ps(saved.offset + channel)), g, activation);
-            line = _mm512_fmadd_ps(v, _mm512_loadu_ps(slope + channel), line);
-            store(dx + at, _mm512_fmadd_ps(g, scale, line), there, past);
+            Floats v = load(x + at, left), scale = get(saved.scale + channel);
+            Floats g = load(grad + at, left), line = get(intercept + channel);
+            g = before(multiply_add(v, scale, get(saved.offset + channel)), g, activation);
+            line = multiply_add(v, get(slope + channel), line);
+            store(dx + at, multiply_add(g, scale, line), left, past);
         }
     _mm_sfence();
 }
@@ -205,7 +267,7 @@ static void total(const float *sums, int threads, int channels, int channel, dou
  * (channels,) or NULL; the last two go `momentum` of the way to this batch's. `saved` has 4 x whole(channels) numbers
  * for the backward pass. Returns 0, and writes nothing, where memory ran out.
  */
-int batch_norm(const uint16_t *x, uint16_t *y, int64_t pixels, int channels, const float *weight, const float *bias,
+int batch_norm(const Value *x, Value *y, int64_t pixels, int channels, const float *weight, const float *bias,
                float *running_mean, float *running_var, float momentum, float eps, float *saved, int activation,
                int threads) {
     int64_t room = whole(channels);
@@ -214,9 +276,8 @@ int batch_norm(const uint16_t *x, uint16_t *y, int64_t pixels, int channels, con
     if (!sums) return 0;
     for (int sample = 0; sample < SAMPLES; sample++)
         for (int channel = 0; channel < channels; channel += LANES)
-            add_to(shift + channel, _mm512_mul_ps(_mm512_set1_ps(1.0f / SAMPLES),
-                                                  load(x + pixels * sample / SAMPLES * channels + channel,
-                                                       lanes(channels, channel))));
+            add_to(shift + channel, all(1.0f / SAMPLES) * load(x + pixels * sample / SAMPLES * channels + channel,
+                                                               channels - channel));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int thread = 0; thread < threads; thread++)
         add_squares(x, share(pixels, thread, threads), channels, shift, sums + 2 * room * thread);
@@ -248,7 +309,7 @@ int batch_norm(const uint16_t *x, uint16_t *y, int64_t pixels, int channels, con
 /* Gradients from that of the result, (pixels, channels): of x into `dx` unless that is NULL, of weight and bias, which
  * are (channels,). Returns 0, and writes nothing, where memory ran out.
  */
-int batch_norm_backward(const uint16_t *x, const uint16_t *grad, uint16_t *dx, int64_t pixels, int channels,
+int batch_norm_backward(const Value *x, const Value *grad, Value *dx, int64_t pixels, int channels,
                         float *saved, float *dweight, float *dbias, int activation, int threads) {
     int64_t room = whole(channels);
     Saved from = split(saved, channels);
@@ -261,7 +322,7 @@ int batch_norm_backward(const uint16_t *x, const uint16_t *grad, uint16_t *dx, i
         float *own = sums + 2 * room * thread;
         if (activation == RELU) add_products(x, grad, part, channels, from, own, RELU);
         else if (activation == NOTHING) add_products(x, grad, part, channels, from, own, NOTHING);
-        else if (dx) keep_products(x, grad, dx, part, channels, from, own);
+        else if (KEEPS && dx) keep_products(x, grad, dx, part, channels, from, own);
         else add_products(x, grad, part, channels, from, own, SILU);
     }
     for (int channel = 0; channel < channels; channel++) {
@@ -277,9 +338,11 @@ int batch_norm_backward(const uint16_t *x, const uint16_t *grad, uint16_t *dx, i
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int thread = 0; thread < threads; thread++) {
             Share part = share(pixels, thread, threads);
-            const uint16_t *behind = activation == SILU ? dx : grad;
+            int kept = KEEPS && activation == SILU;
             if (activation == RELU) write_gradients(x, grad, dx, part, channels, from, slope, intercept, RELU);
-            else write_gradients(x, behind, dx, part, channels, from, slope, intercept, NOTHING);
+            else if (activation == NOTHING || kept)
+                write_gradients(x, kept ? dx : grad, dx, part, channels, from, slope, intercept, NOTHING);
+            else write_gradients(x, grad, dx, part, channels, from, slope, intercept, SILU);
         }
     }
     free(sums);

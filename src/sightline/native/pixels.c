@@ -86,14 +86,15 @@ static int fill_axis(Axis *axis, int length, int side) {
     return axis->weights != NULL;
 }
 
-/* Fill the `pairs` steps of each register of a row's sums, whose source has `width` pixels; 0 where one would have to read
- * bytes that lie too far from each other.
+/* Fill the `pairs` steps of each register of a row's sums, whose source has `width` pixels; 0 where one would have to
+ * read bytes that lie too far from each other.
  */
 static int fill_steps(Step *steps, int pairs, const Axis *axis, int side, int width, int mirrored) {
     int halves = (side * CHANNELS + BYTES - 1) / BYTES * BYTES / HALF;
     int last_start = width * CHANNELS > REACH ? width * CHANNELS - REACH : 0;
     for (int half = 0; half < halves; half++) { /* in the order of the values */
-        int in_group = half % (2 * GROUP), number = half / (2 * GROUP) * GROUP + in_group % GROUP, side_of = in_group / GROUP;
+        int in_group = half % (2 * GROUP), upper = in_group / GROUP;
+        int number = half / (2 * GROUP) * GROUP + in_group % GROUP;
         for (int pair = 0; pair < pairs; pair++) {
             Step *step = steps + number * pairs + pair;
             uint8_t bytes[REACH];
@@ -115,9 +116,9 @@ static int fill_steps(Step *steps, int pairs, const Axis *axis, int side, int wi
                 bytes[2 * place] = (uint8_t)byte;
                 bytes[2 * place + 1] = 0x80; /* gives 0 */
             }
-            step->start[side_of] = start;
-            memcpy((uint8_t *)&step->bytes + side_of * REACH, bytes, sizeof bytes);
-            memcpy((uint8_t *)&step->weights + side_of * REACH, weights, sizeof weights);
+            step->start[upper] = start;
+            memcpy((uint8_t *)&step->bytes + upper * REACH, bytes, sizeof bytes);
+            memcpy((uint8_t *)&step->weights + upper * REACH, weights, sizeof weights);
         }
     }
     return 1;

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sightline.training.depthwise import DepthwiseConv2d, Float32Depthwise
+from sightline.training.packed_gradients import PackedConv2d
 from sightline.training.products import ProductConv2d
 
 _LEAST = 1e-8
@@ -60,12 +61,21 @@ class RoundedProductConv2d(ProductConv2d):
         return self.convolved(rounded_input(input), rounded_weight(self.weight))
 
 
+class RoundedPackedConv2d(PackedConv2d):
+    """The same of a convolution whose weights' gradient compiled loops compute."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return self.convolved(rounded_input(input), rounded_weight(self.weight))
+
+
 _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: RoundedConv2d,
     nn.Linear: RoundedLinear,
     DepthwiseConv2d: RoundedDepthwise,
     Float32Depthwise: RoundedFloat32Depthwise,
     ProductConv2d: RoundedProductConv2d,
+    PackedConv2d: RoundedPackedConv2d,
 }
 _PLAIN = {rounded: plain for plain, rounded in _ROUNDED.items()}
 

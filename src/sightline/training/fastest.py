@@ -39,11 +39,12 @@ from sightline.training.job import architecture
 from sightline.training.layers import settle_layers
 from sightline.training.mixed_attention import has_learned_bias
 from sightline.training.optimizers import build_optimizer
+from sightline.training.packed_gradients import has_packable
 from sightline.training.products import has_products
 
 log = logging.getLogger("sightline")
 
-_VERSION = 6
+_VERSION = 7
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0
@@ -63,13 +64,15 @@ class Candidate:
     mixed_attention: bool = False
     fused_norms: bool = False
     fused_attention: bool = False
+    packed_gradients: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
         words += ["depthwise in float32"] * self.depthwise_float32
         words += ["convolutions by products"] * self.matmul_convolutions
         words += ["mixed attention"] * self.mixed_attention + ["fused norms"] * self.fused_norms
-        return ", ".join(words + ["fused attention"] * self.fused_attention)
+        words += ["fused attention"] * self.fused_attention + ["packed gradients"] * self.packed_gradients
+        return ", ".join(words)
 
 
 Timer = Callable[[Candidate], float]
@@ -107,8 +110,9 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
     with torch.device("meta"):
         meta = network.build()
-    questions = (has_depthwise, has_products, has_learned_bias, has_norms, has_attention)
-    depthwise, products, bias, norms, attention = (device.type == "cpu" and has(meta) for has in questions)
+    questions = (has_depthwise, has_products, has_learned_bias, has_attention, has_packable)
+    depthwise, products, bias, attention, packable = (device.type == "cpu" and has(meta) for has in questions)
+    norms = [precision for precision in ("float32", *half) if device.type == "cpu" and has_norms(meta, precision)]
     return [
         Candidate(
             precision=precision,
@@ -117,13 +121,15 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
             matmul_convolutions=product,
             mixed_attention=mixed,
             # Nothing that was measured is faster without these.
-            fused_norms=norms and precision in half and channels_last,
+            fused_norms=precision in norms and channels_last,
             fused_attention=attention and precision in half,
+            packed_gradients=packed,
         )
         for precision in ("float32", *half)
         for channels_last in (False, True)
         for kept in ((False, True) if depthwise else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
+        for packed in ((False, True) if packable and precision == "float32" and channels_last else (False,))
         for mixed in ((False, True) if bias and not attention and precision in half else (False,))
     ]
 

@@ -23,7 +23,7 @@ def has_attention(model: nn.Module) -> bool:
 
 def check_attention() -> None:
     """Raise RecipeError where this machine can't compute attention's gradients so."""
-    demand(attention, "train.fused_attention", "AMX")
+    demand("train.fused_attention", "AMX", has_processor=attention.has_processor, is_available=attention.available)
 
 
 def fuse_attention(model: nn.Module) -> int:

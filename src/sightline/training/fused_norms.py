@@ -1,4 +1,4 @@
-"""Batch norm of bfloat16 on a CPU by compiled loops, and the ReLU or SiLU behind it in the same pass.
+"""Batch norm on a CPU by compiled loops, and the ReLU or SiLU behind it in the same pass.
 
 One is behind a batch norm where nothing else reads what the norm gives: a pass through a twin of the network, made of
 shapes alone, shows it. The layers' classes are swapped on the network that trains; its parameters and its state's names
@@ -19,19 +19,22 @@ from sightline.native import batch_norm
 from sightline.native.batch_norm import Activation
 from sightline.summary import shapes_alone
 from sightline.training.compiled import demand
-from sightline.training.rectifying import ACTIVATED, IntegerReLU, is_activated
+from sightline.training.rectifying import ACTIVATED, FusedReLU, IntegerReLU, is_activated
 
 
 class FusedBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm by compiled loops, where it trains and is given bfloat16 on a CPU, the channel innermost."""
+    """A batch norm by compiled loops, where it trains and is given its own type on a CPU, the channel innermost."""
 
+    dtype = torch.bfloat16
+    """Of the images that it takes."""
     activation = Activation.NOTHING
     """What is behind it, whose work is done here too."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.BatchNorm2d's own name for it
         """(B, C, H, W) -> the same shape."""
         own = self.weight, self.bias, self.running_mean, self.running_var
-        if not self.training or not batch_norm.takes(input, *own) or torch.compiler.is_compiling():
+        ours = self.training and input.dtype == self.dtype and batch_norm.takes(input, *own)
+        if not ours or torch.compiler.is_compiling():
             return super().forward(input)
         output = cast(Tensor, _Normalize.apply(input, self.weight, self.bias, self))  # pyright: ignore[reportUnknownMemberType]
         if self.activation:
@@ -79,34 +82,44 @@ class _Normalize(torch.autograd.Function):
 
 
 _ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    nn.ReLU: Activation.RELU, IntegerReLU: Activation.RELU, nn.SiLU: Activation.SILU, FusedSiLU: Activation.SILU,
+    nn.ReLU: Activation.RELU, FusedReLU: Activation.RELU, IntegerReLU: Activation.RELU,
+    nn.SiLU: Activation.SILU, FusedSiLU: Activation.SILU,
 }  # fmt: skip
+_FUSED: dict[type[nn.Module], type[nn.Module]] = {nn.ReLU: FusedReLU, nn.SiLU: FusedSiLU}
+_DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+_PROCESSORS = {"bf16": "AVX-512 BF16", "float32": "AVX2"}
 
 
-def has_norms(model: nn.Module) -> bool:
-    """Whether there is a batch norm, and this machine can compute it so."""
-    return any(_is_plain(module) for module in model.modules()) and batch_norm.available()
+def has_norms(model: nn.Module, precision: str) -> bool:
+    """Whether there is a batch norm, and this machine can compute it so in that precision."""
+    is_there = any(_is_plain(module) for module in model.modules())
+    return is_there and precision in _DTYPES and batch_norm.available(_DTYPES[precision])
 
 
-def check_norms() -> None:
-    """Raise RecipeError where this machine can't compute batch norms so."""
-    demand(batch_norm, "train.fused_norms", "AVX-512 BF16")
+def check_norms(precision: str) -> None:
+    """Raise RecipeError where this machine can't compute batch norms so, in bf16 or float32."""
+    dtype = _DTYPES[precision]
+    demand(
+        "train.fused_norms", _PROCESSORS[precision],
+        has_processor=partial(batch_norm.has_processor, dtype), is_available=partial(batch_norm.available, dtype),
+    )  # fmt: skip
 
 
-def fuse_norms(model: nn.Module, side: int) -> int:
+def fuse_norms(model: nn.Module, precision: str, side: int) -> int:
     """Have every batch norm compute so, with the activation behind it, and return how many there are.
 
-    `side` is that of the network's images, in pixels. Raises RecipeError where this machine can't.
+    `precision` is bf16 or float32, `side` that of the network's images, in pixels. Raises RecipeError where this
+    machine can't.
     """
-    check_norms()
+    check_norms(precision)
     behind = _behind(model, side)
     found = [(name, module) for name, module in model.named_modules() if _is_plain(module)]
     for name, module in found:
         module.__class__ = FusedBatchNorm2d
-        cast(FusedBatchNorm2d, module).activation = behind.get(name, Activation.NOTHING)
+        norm = cast(FusedBatchNorm2d, module)
+        norm.dtype, norm.activation = _DTYPES[precision], behind.get(name, Activation.NOTHING)
     for module in model.modules():
-        if type(module) is nn.SiLU:
-            module.__class__ = FusedSiLU
+        module.__class__ = _FUSED.get(type(module), type(module))
     return len(found)
 
 

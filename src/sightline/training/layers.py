@@ -10,6 +10,7 @@ from sightline.training.fused_attention import check_attention, fuse_attention
 from sightline.training.fused_norms import check_norms, fuse_norms
 from sightline.training.mixed_attention import mix_attention
 from sightline.training.out_of_place import compute_out_of_place
+from sightline.training.packed_gradients import check_packing, pack_gradients
 from sightline.training.products import convolve_by_products
 from sightline.training.rectifying import rectify_by_integers
 
@@ -47,13 +48,20 @@ class Chosen(Protocol):
         """Batch norm computes by compiled loops, with the activation behind it."""
         ...
 
+    @property
+    def packed_gradients(self) -> bool:
+        """Convolutions' weight gradients are computed by compiled loops."""
+        ...
+
 
 def check_layers(chosen: Chosen) -> None:
     """Raise RecipeError where this machine can't compute as chosen."""
     if chosen.fused_norms:
-        check_norms()
+        check_norms(chosen.precision)
     if chosen.fused_attention:
         check_attention()
+    if chosen.packed_gradients:
+        check_packing()
 
 
 def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
@@ -62,11 +70,13 @@ def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
     Raises RecipeError where this machine can't compute so.
     """
     if chosen.fused_norms:
-        fuse_norms(model, side)
+        fuse_norms(model, chosen.precision, side)
     compute_out_of_place(model)
     differentiate_by_pieces(model, in_float32=chosen.depthwise_float32)
     if chosen.matmul_convolutions:
         convolve_by_products(model)
+    if chosen.packed_gradients:
+        pack_gradients(model)
     if chosen.fused_attention:  # before the others, which are asked where this doesn't answer
         fuse_attention(model)
     if chosen.mixed_attention:

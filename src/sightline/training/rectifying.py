@@ -12,15 +12,21 @@ ACTIVATED = "is_activated"
 """The attribute of a tensor whose activation is done: by the batch norm before it (fused_norms.py)."""
 
 
-class IntegerReLU(nn.ReLU):
+class FusedReLU(nn.ReLU):
+    """A ReLU that leaves alone what a batch norm has activated."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.ReLU's own name for it
+        """Any shape."""
+        return input.view_as(input) if is_activated(input) else super().forward(input)
+
+
+class IntegerReLU(FusedReLU):
     """A ReLU that compares integers where it trains and is given bfloat16 on a CPU."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.ReLU's own name for it
         """Any shape whose first dimension is the batch."""
-        if is_activated(input):
-            return input.view_as(input)
         whole = self.training and input.dtype == torch.bfloat16 and input.device.type == "cpu" and input.ndim > 0
-        if not whole or torch.compiler.is_compiling():
+        if not whole or is_activated(input) or torch.compiler.is_compiling():
             return super().forward(input)
         values = input if self.inplace else input.clone()
         output: Tensor = _Rectified.apply(values)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
@@ -59,7 +65,7 @@ class _Rectified(torch.autograd.Function):
 
 def rectify_by_integers(model: nn.Module) -> int:
     """Have every ReLU compare integers where it can, and return how many there are."""
-    found = [module for module in model.modules() if type(module) in (nn.ReLU, IntegerReLU)]
+    found = [module for module in model.modules() if type(module) in (nn.ReLU, FusedReLU, IntegerReLU)]
     for module in found:
         module.__class__ = IntegerReLU
     return len(found)
