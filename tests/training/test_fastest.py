@@ -29,6 +29,20 @@ SMALL = Recipe(
 )
 
 
+@pytest.fixture(autouse=True)
+def five_ways_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What resnet20 has on a processor with bfloat16 and without a compiler, whichever this one is."""
+    monkeypatch.setattr(fastest, "emulates_bf16", lambda _: False)
+    monkeypatch.setattr(fastest, "has_packable", lambda _: False)
+
+
+def test_bf16_is_not_tried_where_the_processor_lacks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastest, "emulates_bf16", lambda device: device.type == "cpu")
+    network = Architecture(name="resnet20", num_classes=10, image_size=32)
+    assert {candidate.precision for candidate in candidates(network, CPU)} == {"float32"}
+    assert len({candidate.precision for candidate in candidates(network, torch.device("cuda"))}) == 2
+
+
 def test_the_median_of_interleaved_steps_is_what_counts() -> None:
     plain, better = Candidate(precision="float32", channels_last=False), Candidate(precision="bf16", channels_last=True)
     times = {plain: iter([9.0, 2.0, 2.0, 50.0, 2.0, 2.0]), better: iter([30.0, 1.9, 1.8, 1.9, 60.0, 1.9])}

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.data.loader import MEMORY_RAN_OUT, MemoryRanOutError, explained_failures
-from sightline.devices import autocast, pick_device
+from sightline.devices import autocast, emulates_bf16, pick_device
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, write_json
 from sightline.measuring.machine import instructions, processor
@@ -108,6 +108,8 @@ def resolved(recipe: Recipe) -> Recipe:
 def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     """What may be fastest on a device; the first is what every network begins as."""
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
+    if emulates_bf16(device):  # 5 to 24 times slower than float32 (docs/log.md): even one step would take long
+        half = []
     with torch.device("meta"):
         meta = network.build()
     questions = (has_depthwise, has_products, has_learned_bias, has_attention, has_packable)
