@@ -19,9 +19,10 @@ enum {
 };
 
 typedef struct { /* convolution.py fills it */
-    int batch, height, width, channels;             /* of the images */
-    int out_height, out_width, out_channels;        /* of the output */
-    int kernel_height, kernel_width, down, right;   /* the last two: the strides */
+    int batch, height, width, channels;      /* of the images */
+    int out_height, out_width, out_channels; /* of the output */
+    int kernel_height, kernel_width;
+    int down, right; /* the strides */
     int pad_height, pad_width;
 } Shape;
 
@@ -71,7 +72,8 @@ INLINE void pack(const float *from, int channels, int64_t image, int images, int
             for (int number = 0; number < images; number++, to += width)
                 if (here == width) memcpy(to, at + number * image, width * sizeof *to);
                 else
-                    for (int place = 0; place < width; place++) to[place] = place < here ? at[number * image + place] : 0;
+                    for (int place = 0; place < width; place++)
+                        to[place] = place < here ? at[number * image + place] : 0;
     }
 }
 
@@ -145,7 +147,7 @@ static void add_part(const Shape *s, const Part *part, const float *x, const flo
     pack(x + part->image * plane + (int64_t)part->row * s->width * s->channels, s->channels, plane, part->images,
          pixels, COLUMNS, values);
     for (int row = 0; row < s->out_channels; row += ROWS, slopes += part->images * outs * ROWS) {
-        const float *at = values;
+        const float *at = values; /* of the next input channels */
         for (int column = 0; column < s->channels; column += COLUMNS, at += part->images * pixels * COLUMNS)
             for (int y = 0; y < s->kernel_height; y++)
                 for (int x_place = 0; x_place < s->kernel_width; x_place++, tiles += TILE)
@@ -179,7 +181,8 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
     for (int thread = 0; thread < threads; thread++) {
         float *own = space + thread * (tiles + packed);
         memset(own, 0, tiles * sizeof *own);
-        for (int number = (int64_t)count * thread / threads; number < (int64_t)count * (thread + 1) / threads; number++) {
+        int end = (int)((int64_t)count * (thread + 1) / threads);
+        for (int number = (int)((int64_t)count * thread / threads); number < end; number++) {
             Part part = cut(s, number);
             add_part(s, &part, x, grad, own + tiles, own);
         }
