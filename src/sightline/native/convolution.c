@@ -1,6 +1,6 @@
-/* The gradient of a convolution's weights, float32, a pixel's channels side by side, on x86 processors with AVX2 and FMA:
- * a product over pixels for each place of the kernel, of values that were packed to lie as they are read. convolution.py
- * calls it.
+/* The gradient of a convolution's weights, float32, a pixel's channels side by side, on x86 processors with AVX2 and
+ * FMA: a product over pixels for each place of the kernel, of values that were packed to lie as they are read.
+ * convolution.py calls it.
  */
 
 #include <immintrin.h>
@@ -77,8 +77,8 @@ INLINE void pack(const float *from, int channels, int64_t image, int images, int
     }
 }
 
-/* Add a part's share of a tile, (rows, COLUMNS), of the gradient at one place of the kernel. The sums have names of their
- * own: of an array compilers would write each to memory after each pixel.
+/* Add a part's share of a tile, (rows, COLUMNS), of the gradient at one place of the kernel. The sums have names of
+ * their own: of an array compilers would write each to memory after each pixel.
  */
 INLINE void add_tile(int rows, const Shape *s, const Part *part, const float *grad, const float *x, int y_place,
                      int x_place, float *tile) {
@@ -166,8 +166,9 @@ static float *aligned(int64_t numbers) {
     return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
 }
 
-/* The gradient (out_channels, kernel_height, kernel_width, channels) from images (batch, height, width, channels) and the
- * output's gradient (batch, out_height, out_width, out_channels). Returns 0, and writes nothing, where memory ran out.
+/* The gradient (out_channels, kernel_height, kernel_width, channels) from images (batch, height, width, channels) and
+ * the output's gradient (batch, out_height, out_width, out_channels). Returns 0, and writes nothing, where memory ran
+ * out.
  */
 int weight_gradient(const float *x, const float *grad, float *result, const Shape *s, int threads) {
     int of_image, places = s->kernel_height * s->kernel_width, columns = up(s->channels, COLUMNS);

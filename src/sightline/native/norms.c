@@ -26,8 +26,8 @@ typedef struct { /* pixels from the first on, to before the second */
     int64_t begin, end;
 } Share;
 
-/* A register of floats, made of values in memory and written as such: as many as are `left`. Compilers add, multiply and
- * divide registers as they do numbers.
+/* A register of floats, made of values in memory and written as such: as many as are `left`. Compilers add, multiply
+ * and divide registers as they do numbers.
  */
 #ifdef FLOAT32
 
