@@ -5,8 +5,6 @@ Padding by 4 pixels is the CIFAR augmentation of Deep Residual Learning (He et a
 
 from dataclasses import dataclass, replace
 
-from torch.nn import functional as F
-
 from sightline.augmentations import Batch
 from sightline.errors import RecipeError
 from sightline.operations.windows import cut
@@ -28,12 +26,11 @@ class Crop:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Images (B, 3, H, W) -> (B, 3, image_size, image_size). Targets stay."""
-        images = F.pad(batch.images, [self.padding] * 4)
-        height, width = images.shape[2:]
+        height, width = (size + 2 * self.padding for size in batch.images.shape[2:])
         places = draws.uniform("crop", 2).double()
         tops = (places[:, 0] * (height - image_size + 1)).long()
         lefts = (places[:, 1] * (width - image_size + 1)).long()
-        return replace(batch, images=cut(images, tops, lefts, image_size))
+        return replace(batch, images=cut(batch.images, tops, lefts, image_size, self.padding))
 
 
 ENTRY = Crop

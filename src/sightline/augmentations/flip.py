@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sightline.augmentations import Batch
 from sightline.errors import RecipeError
+from sightline.operations import windows
 from sightline.operations.one_by_one import Change, Size
 from sightline.operations.resize import Mirror
-from sightline.operations.windows import change_some
 from sightline.randomness import Draws
 
 
@@ -36,8 +36,7 @@ class Flip:
 
     def __call__(self, batch: Batch, draws: Draws, image_size: int) -> Batch:
         """Shapes stay: images (B, 3, H, W), targets (B, K)."""
-        mirrored = self._mirrored(draws)
-        return replace(batch, images=change_some(batch.images, mirrored, lambda images: images.flip(3)))
+        return replace(batch, images=windows.mirror(batch.images, self._mirrored(draws)))
 
     def change(self, draws: Draws, size: Size, image_size: int) -> tuple[Change, Size]:
         """One image (1, 3, H, W), and its place -> the same shape."""

@@ -1,5 +1,5 @@
 /* Pixels of three channels, side by side in memory, on x86 processors with AVX2: resized and normalised with the very
- * bits of torch's own functions. pixels.py calls it.
+ * bits of torch's own functions, cut and mirrored. pixels.py calls it.
  */
 
 #include <immintrin.h>
@@ -239,6 +239,45 @@ int resize(const uint8_t *from, int64_t stride, int height, int width, const int
         uint8_t *place = to + (size_t)image * side * side * CHANNELS;
         if (top < 0 || left < 0 || tall < 1 || broad < 1 || top + tall > height || left + broad > width) return image;
         if (!resize_one(corner, row, (int)tall, (int)broad, mirrored[image], place, side)) return image;
+    }
+    return count;
+}
+
+/* A row of `pixels` pixels, the last one first. */
+static void mirror(const uint8_t *from, int pixels, uint8_t *to) {
+    enum { FIVE = 5 * CHANNELS }; /* pixels that a register holds; its first byte is of a sixth */
+    const __m128i turned = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
+    for (; pixels > 5; pixels -= 5, to += FIVE) { /* the byte that is written too many is written again */
+        __m128i bytes = _mm_loadu_si128((const __m128i *)(from + pixels * CHANNELS - FIVE - 1));
+        _mm_storeu_si128((__m128i *)to, _mm_shuffle_epi8(bytes, turned));
+    }
+    for (; pixels > 0; pixels--, to += CHANNELS) memcpy(to, from + (pixels - 1) * CHANNELS, CHANNELS);
+}
+
+/* A window of high x wide pixels of each image, mirrored left to right where that is asked for. Images of height x width
+ * pixels lie `stride` bytes apart, between `padding` black pixels on every side, from which tops and lefts are counted.
+ * Returns how many images were done before a window reached beyond its image's padding.
+ */
+int cut(const uint8_t *from, int64_t stride, int height, int width, int padding, const int64_t *tops,
+        const int64_t *lefts, const uint8_t *mirrored, int count, uint8_t *to, int high, int wide) {
+    for (int image = 0; image < count; image++, from += stride) {
+        int64_t top = tops[image] - padding, left = lefts[image] - padding;
+        if (top < -padding || left < -padding || top + high > height + padding || left + wide > width + padding)
+            return image;
+        int before = left < 0 ? (int)(-left < wide ? -left : wide) : 0; /* black pixels of each row */
+        int end = left + wide > width ? (int)(width - left > 0 ? width - left : 0) : wide;
+        for (int64_t row = top; row < top + high; row++, to += wide * CHANNELS) {
+            if (row < 0 || row >= height || end <= before) {
+                memset(to, 0, wide * CHANNELS);
+                continue;
+            }
+            const uint8_t *seen = from + (row * width + left + before) * CHANNELS;
+            int first = mirrored[image] ? wide - end : before, last = mirrored[image] ? wide - before : end;
+            memset(to, 0, first * CHANNELS);
+            if (mirrored[image]) mirror(seen, end - before, to + first * CHANNELS);
+            else memcpy(to + first * CHANNELS, seen, (end - before) * CHANNELS);
+            memset(to + last * CHANNELS, 0, (wide - last) * CHANNELS);
+        }
     }
     return count;
 }

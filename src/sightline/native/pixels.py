@@ -1,4 +1,4 @@
-"""Windows of images resized, and pixels normalised: torch's values to the bit, several times as fast.
+"""Windows of images cut or resized, and pixels normalised: torch's values to the bit, several times as fast.
 
 Where the machine can't have the loops torch does the work: nothing but the time differs.
 """
@@ -30,6 +30,30 @@ def resize(images: "Tensor", windows: "Tensor", mirrored: "Tensor", into: "Tenso
             into.data_ptr(), into.shape[3],
         )
     )  # fmt: skip
+
+
+def cut(
+    images: "Tensor", tops: "Tensor", lefts: "Tensor", mirrored: "Tensor", size: tuple[int, int], *, padding: int = 0
+) -> "Tensor | None":
+    """A window of each image, (B, 3, H, W) to (B, 3, *size), from its corner in `tops` and `lefts`, (B,) int64.
+
+    Corners are counted from that of `padding` black pixels on every side of the image. `mirrored` (B,) bool says which
+    windows are turned left to right. None unless the images are uint8 on the CPU with a pixel's channels side by side.
+    """
+    import torch
+
+    _, channels, height, width = images.shape
+    ours = loops(PIXELS) if _row_by_row(images) else None
+    if ours is None:
+        return None
+    result = torch.empty((len(images), channels, *size), dtype=torch.uint8, memory_format=torch.channels_last)
+    tops, lefts, mirrored = tops.contiguous(), lefts.contiguous(), mirrored.contiguous()
+    done = ours.cut(
+        images.data_ptr(), images.stride(0), height, width, padding, tops.data_ptr(), lefts.data_ptr(),
+        mirrored.data_ptr(), len(images), result.data_ptr(), *size,
+    )  # fmt: skip
+    assert done == len(images), "a window lies outside of its image"
+    return result
 
 
 def normalize(pixels: "Tensor", into: "Tensor", mean: "Tensor", scale: "Tensor") -> bool:
@@ -74,6 +98,17 @@ def _agrees(library: ctypes.CDLL) -> bool:
         expected = F.interpolate(window, size=[37, 37], mode="bilinear", antialias=True)
         if not torch.equal(given[place : place + 1], expected.flip(3) if mirrored[place] else expected):
             return False
+    corners, turned = torch.tensor([0, 3, 9]), torch.tensor([True, False, True])
+    cut = torch.empty((3, 3, 61, 61), dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    library.cut(
+        images.data_ptr(), 0, 64, 64, 3, corners.data_ptr(), corners.data_ptr(), turned.data_ptr(), 3, cut.data_ptr(),
+        61, 61,
+    )  # fmt: skip
+    padded = F.pad(images[0], [3, 3, 3, 3])
+    for window, corner, flipped in zip(cut, corners.tolist(), turned.tolist(), strict=True):
+        expected = padded[:, corner : corner + 61, corner : corner + 61]
+        if not torch.equal(window, expected.flip(2) if flipped else expected):
+            return False
     mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([0.0171, 0.0175, 0.0174])
     values = torch.empty(pixels.numel())
     library.normalize(pixels.data_ptr(), values.data_ptr(), len(values), mean.data_ptr(), scale.data_ptr())
@@ -84,6 +119,6 @@ PIXELS = Source(
     name="pixels.c",
     needed=("avx2",),
     flags=(),
-    arguments=(("resize", "pliippipi"), ("normalize", "pplpp")),
+    arguments=(("resize", "pliippipi"), ("cut", "pliiipppipii"), ("normalize", "pplpp")),
     agrees=_agrees,
 )

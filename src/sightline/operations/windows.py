@@ -1,7 +1,8 @@
 """Windows of a batch's images, and changes to some of its images, without touching the rest.
 
-Loaded batches hold a pixel's three bytes side by side, and stay so. On a CPU NumPy copies whole rows of such pixels,
-where torch's indexing goes value by value: 3 to 20 times as fast (docs/log.md has the figures).
+Loaded batches hold a pixel's three bytes side by side, and stay so. On a CPU compiled loops copy whole rows of such
+pixels where the machine has them, and else NumPy, where torch's indexing goes value by value: NumPy is 3 to 20 times as
+fast (docs/log.md has the figures). The values are the same.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,9 @@ import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
+from sightline.native import pixels as native
 from sightline.operations import beside
 
 Layout = tuple[int, int, int, int]
@@ -22,8 +25,16 @@ _CHANNEL_INNERMOST: Layout = (0, 2, 3, 1)
 _BACK: dict[Layout, Layout] = {_ONE_LAYOUT: _ONE_LAYOUT, _CHANNEL_INNERMOST: (0, 3, 1, 2)}
 
 
-def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) -> (B, C, side, side): each image's window, from its corner in `tops` and `lefts`, (B,) int64."""
+def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int, padding: int = 0) -> Tensor:
+    """(B, C, H, W) -> (B, C, side, side): each image's window, from its corner in `tops` and `lefts`, (B,) int64.
+
+    Corners are counted from that of `padding` black pixels on every side of the image.
+    """
+    as_they_are = torch.zeros(len(images), dtype=torch.bool)
+    ours = native.cut(images, tops, lefts, as_they_are, (side, side), padding=padding)
+    if ours is not None:
+        return ours
+    images = F.pad(images, [padding] * 4)
     if not _on_host(images):
         every = torch.arange(len(images), device=images.device)
         views = images.unfold(2, side, 1).unfold(3, side, 1)  # (B, C, H', W', side, side)
@@ -34,6 +45,13 @@ def cut(images: Tensor, tops: Tensor, lefts: Tensor, side: int) -> Tensor:
     places = (0, 1, 2, 4, 5, 3) if layout == _CHANNEL_INNERMOST else (0, 2, 3, 1, 4, 5)
     windows = views.transpose(places)[np.arange(len(array)), tops.numpy(), lefts.numpy()]
     return _tensor(windows, layout, images.dtype)
+
+
+def mirror(images: Tensor, chosen: Tensor) -> Tensor:
+    """Images (B, C, H, W), those of `chosen`, (B,) bool, turned left to right; the others are copied."""
+    corners = torch.zeros(len(images), dtype=torch.int64)
+    ours = native.cut(images, corners, corners, chosen, (images.shape[2], images.shape[3]))
+    return ours if ours is not None else change_some(images, chosen, lambda images: images.flip(3))
 
 
 def change_some(images: Tensor, chosen: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
