@@ -5,7 +5,8 @@
 Every contestant trains the same network (this package's) on the same JPEGs at the same batch, with crop, flip and SGD,
 in a process of its own; what counts is its second epoch. They take turns, ROUNDS times, so that a busy machine is busy
 for all. timm's runs as it is, with the channel last, and in bf16 with the channel last. Two are no contestants: `plain`
-is the best that a tight loop on noise reaches in any of four plain settings (two where the CPU has no bf16), `peak` what the network would reach if all of it ran as fast as the machine's fastest convolution.
+is the best that a tight loop on noise reaches in any of four plain settings (two where the CPU has no bf16), `peak`
+what the network would reach if all of it ran as fast as the machine's fastest convolution.
 
 All compute on --device, the CPU unless another is named; a GPU wants a larger --batch and --longer epochs.
 
