@@ -108,7 +108,7 @@ def resolved(recipe: Recipe) -> Recipe:
 def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
     """What may be fastest on a device; the first is what every network begins as."""
     half = {"cpu": ["bf16"], "cuda": ["bf16" if _gpu_has_bf16() else "fp16"]}.get(device.type, [])
-    if emulates_bf16(device):  # 5 to 24 times slower than float32 (docs/log.md): even one step would take long
+    if emulates_bf16(device):  # 5 to 19 times slower than float32 (docs/log.md): even one step would take long
         half = []
     with torch.device("meta"):
         meta = network.build()
