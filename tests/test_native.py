@@ -13,8 +13,10 @@ from torch import Tensor
 from sightline.augmentations import Batch, augment
 from sightline.augmentations.flip import Flip
 from sightline.augmentations.random_resized_crop import RandomResizedCrop
-from sightline.native import building
+from sightline.native import building, convolution
 from sightline.native import pixels as native
+from sightline.native.batch_norm import BATCH_NORM, Activation, gradients, normalize
+from sightline.native.convolution import CONVOLUTION
 from sightline.native.pixels import PIXELS
 from sightline.operations.resize import Resize
 from sightline.preprocess import Preprocess
@@ -165,6 +167,44 @@ def test_other_values_than_torchs_are_not_used(tmp_path: Path, monkeypatch: pyte
         building.built_once.cache_clear()
         assert building.loops(PIXELS) is None
         assert compiler.with_name(f"{compiler.name}.ran").exists()
+
+
+@pytest.fixture
+def _another_type() -> Generator[None]:
+    """A default that loops don't compute in, half as wide as theirs."""
+    torch.set_default_dtype(torch.bfloat16)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+SOURCES = pytest.mark.parametrize(
+    "source", [PIXELS, CONVOLUTION, BATCH_NORM[torch.float32], BATCH_NORM[torch.bfloat16]], ids=lambda each: each.name
+)
+
+
+@SOURCES
+@pytest.mark.usefixtures("_another_type")
+def test_they_are_built_whatever_type_tensors_have_by_default(source: building.Source) -> None:
+    assert (building.loops(source) is not None) == building.fits(source)
+
+
+@SOURCES
+def test_they_are_built_while_a_network_without_values_is_made(source: building.Source) -> None:
+    with torch.device("meta"):
+        assert (building.loops(source) is not None) == building.fits(source)
+
+
+@pytest.mark.usefixtures("_another_type")
+def test_gradients_are_float32_whatever_type_tensors_have_by_default() -> None:
+    images = torch.ones(2, 16, 5, 5, dtype=torch.float32).contiguous(memory_format=torch.channels_last)
+    if building.fits(CONVOLUTION):
+        weight = convolution.weight_gradient(images, images, (3, 3), (1, 1), (0, 0))
+        assert weight.dtype == torch.float32
+    if building.fits(BATCH_NORM[torch.float32]):
+        saved = normalize(images, None, None, None, 0.1, 1e-5, Activation.NOTHING).saved
+        assert {each.dtype for each in (saved, *gradients(images, images, saved, Activation.NOTHING)[1:])} == {
+            torch.float32
+        }
 
 
 def test_a_file_that_others_may_write_to_is_built_anew(tmp_path: Path) -> None:

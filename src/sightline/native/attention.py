@@ -69,7 +69,8 @@ def gradients(forward: Forward, grad: Tensor, scale: float) -> tuple[Tensor, Ten
     query, key, value, bias, output, logsumexp = forward
     given = [_rows(each) for each in (query, key, value, output, grad.to(query.dtype))]
     made = [_empty(each) for each in (query, key, value)]
-    places = torch.tensor([[each.data_ptr(), *each.stride()[:3]] for each in (*given, *made)])
+    numbers = [[each.data_ptr(), *each.stride()[:3]] for each in (*given, *made)]
+    places = torch.tensor(numbers, device=query.device)
     images, heads, queries, depth = query.shape
     logsumexp, threads = logsumexp.contiguous(), torch.get_num_threads()
     turned = slopes = None

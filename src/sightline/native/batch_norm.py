@@ -73,7 +73,7 @@ def normalize(
     """
     channels = images.shape[1]
     result = torch.empty_like(images)
-    saved = torch.empty(4, -(-channels // _LANES) * _LANES)
+    saved = images.new_empty(4, -(-channels // _LANES) * _LANES, dtype=torch.float32)
     mean, variance = running if running is not None else (None, None)
     done = _library(images.dtype).batch_norm(
         images.data_ptr(), result.data_ptr(), images.numel() // channels, channels, _address(weight), _address(bias),
@@ -94,7 +94,7 @@ def gradients(
     channels = images.shape[1]
     grad = grad.to(images.dtype).contiguous(memory_format=torch.channels_last)
     result = torch.empty_like(images) if of_images else None
-    weight, bias = torch.empty(channels), torch.empty(channels)
+    weight, bias = (images.new_empty(channels, dtype=torch.float32) for _ in range(2))
     done = _library(images.dtype).batch_norm_backward(
         images.data_ptr(), grad.data_ptr(), _address(result), images.numel() // channels, channels,
         saved.data_ptr(), weight.data_ptr(), bias.data_ptr(), activation, torch.get_num_threads(),
@@ -118,8 +118,9 @@ def _agrees(library: ctypes.CDLL, *, dtype: torch.dtype, tolerance: float) -> bo
     """Whether both passes give torch's values, but for rounding, behind each activation."""
     values = torch.arange(3 * 19 * 5 * 4).mul(2654435761).bitwise_and(1023).float().div(256).view(3, 5, 4, 19)
     images, slopes = (part.to(dtype).permute(0, 3, 1, 2) for part in (values, values.flip(0).sub(2)))
-    weight, bias, threads = torch.linspace(0.5, 2, 19), torch.linspace(-0.9, 1, 19), torch.get_num_threads()
-    given, saved, grad, spare = torch.empty_like(images), torch.empty(4, 32), torch.empty_like(images), torch.empty(19)
+    weight, bias = (torch.linspace(*ends, 19, dtype=torch.float32) for ends in ((0.5, 2), (-0.9, 1)))
+    given, grad, threads = torch.empty_like(images), torch.empty_like(images), torch.get_num_threads()
+    saved, spare = values.new_empty(4, 32), values.new_empty(19)
     for activation, function in (
         (Activation.NOTHING, nn.Identity()),
         (Activation.RELU, F.relu),

@@ -137,7 +137,8 @@ def _agrees(library: ctypes.CDLL, source: Source) -> bool:
     """Whether the loops give torch's values, whatever of torch's modes they are first asked for in."""
     import torch
 
-    with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+    recorded, exact = torch.enable_grad(), torch.autocast("cpu", enabled=False)
+    with torch.inference_mode(mode=False), recorded, exact, torch.device("cpu"):
         return source.agrees(library)
 
 

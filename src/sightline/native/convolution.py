@@ -54,7 +54,8 @@ def weight_gradient(
     batch, channels, height, width = images.shape
     grad = grad.float().contiguous(memory_format=torch.channels_last)
     _, out_channels, out_height, out_width = grad.shape
-    result = torch.empty((out_channels, channels, *kernel), memory_format=torch.channels_last)
+    sizes = out_channels, channels, *kernel
+    result = torch.empty(sizes, dtype=torch.float32, device=images.device, memory_format=torch.channels_last)
     numbers = batch, height, width, channels, out_height, out_width, out_channels, *kernel, *stride, *padding
     shape = (ctypes.c_int * len(numbers))(*numbers)
     addresses = images.data_ptr(), grad.data_ptr(), result.data_ptr(), ctypes.addressof(shape)
@@ -75,7 +76,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
         count = 3 * side * side * 19
         values = torch.arange(count).mul(2654435761).bitwise_and(1023).float().div(256).sub(2)
         images = values.view(3, side, side, 19).permute(0, 3, 1, 2)
-        weight = torch.zeros(10, 19, kernel, kernel).contiguous(memory_format=torch.channels_last).requires_grad_()
+        weight = images.new_zeros(10, 19, kernel, kernel).contiguous(memory_format=torch.channels_last).requires_grad_()
         output = F.conv2d(images, weight, stride=stride, padding=padding)
         slopes = values.flip(0)[: output.numel()].view(3, *output.shape[2:], 10).permute(0, 3, 1, 2)
         output.backward(slopes)

@@ -109,8 +109,8 @@ def _agrees(library: ctypes.CDLL) -> bool:
         expected = padded[:, corner : corner + 61, corner : corner + 61]
         if not torch.equal(window, expected.flip(2) if flipped else expected):
             return False
-    mean, scale = torch.tensor([123.7, 116.3, 103.5]), torch.tensor([0.0171, 0.0175, 0.0174])
-    values = torch.empty(pixels.numel())
+    numbers = torch.tensor([[123.7, 116.3, 103.5], [0.0171, 0.0175, 0.0174]], dtype=torch.float32)
+    (mean, scale), values = numbers, numbers.new_empty(pixels.numel())
     library.normalize(pixels.data_ptr(), values.data_ptr(), len(values), mean.data_ptr(), scale.data_ptr())
     return torch.equal(values.view(pixels.shape), pixels.float().sub(mean).mul(scale))
 
