@@ -24,8 +24,9 @@ class PackedConv2d(nn.Conv2d):
 
     def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
         """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C', H', W')."""
-        in_float32 = not torch.is_autocast_enabled(images.device.type)
-        if not in_float32 or not convolution.takes(images, weight) or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(images.device.type):
+            return self._conv_forward(images, weight, self.bias)
+        if not convolution.takes(images, weight):
             return self._conv_forward(images, weight, self.bias)
         stride, padding = pair(self.stride), pair(self.padding)
         output: Tensor = _Packed.apply(images, weight, self.bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
