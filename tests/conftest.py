@@ -11,6 +11,8 @@ import pytest
 import torch
 from making import make_photos
 
+from sightline.native.building import built_once
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +24,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def _one_thread() -> None:
     """Small tensors gain nothing from more, and the machine is shared."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def without_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
+    """A machine that can't make the loops of sightline.native, and has made none."""
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "no-loops"))
+    monkeypatch.setenv("CC", "false")
+    built_once.cache_clear()
+    yield
+    built_once.cache_clear()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_the_loops_are_built_in_any_mode(
     building.built_once.cache_clear()
     with mode():
         assert attention.available()
-        assert batch_norm.available()
+        assert batch_norm.available(torch.bfloat16)
 
 
 def test_products_of_torchs_own_are_right_afterwards() -> None:
@@ -214,18 +214,13 @@ def test_it_is_a_choice_in_bf16_where_there_is_attention() -> None:
         TrainConfig(fused_attention=True)
 
 
-def test_without_a_compiler_it_is_refused_and_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
-    monkeypatch.setenv("CC", "false")
-    building.built_once.cache_clear()
-    try:
-        model = create_model("vit_ti_16", num_classes=10, image_size=32)
-        with pytest.raises(RecipeError, match=r"train\.fused_attention needs a C compiler"):
-            fuse_attention(model)
-        network = Architecture(name="vit_ti_16", num_classes=10, image_size=32)
-        assert not any(candidate.fused_attention for candidate in candidates(network, CPU))
-        monkeypatch.setattr(attention, "fits", lambda _: False)
-        with pytest.raises(RecipeError, match="a processor with AMX"):
-            fuse_attention(model)
-    finally:
-        building.built_once.cache_clear()
+@pytest.mark.usefixtures("without_compiler")
+def test_without_a_compiler_it_is_refused_and_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("vit_ti_16", num_classes=10, image_size=32)
+    with pytest.raises(RecipeError, match=r"train\.fused_attention needs a C compiler"):
+        fuse_attention(model)
+    network = Architecture(name="vit_ti_16", num_classes=10, image_size=32)
+    assert not any(candidate.fused_attention for candidate in candidates(network, CPU))
+    monkeypatch.setattr(attention, "fits", lambda _: False)
+    with pytest.raises(RecipeError, match="a processor with AMX"):
+        fuse_attention(model)

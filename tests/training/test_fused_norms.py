@@ -15,7 +15,7 @@ from sightline.devices import autocast
 from sightline.errors import RecipeError
 from sightline.model_folder import Architecture
 from sightline.models import create_model
-from sightline.native import batch_norm, building
+from sightline.native import batch_norm
 from sightline.native.batch_norm import Activation
 from sightline.recipe import TrainConfig
 from sightline.summary import training_memory
@@ -321,44 +321,28 @@ def test_what_it_needs_is_said(settings: dict[str, Any]) -> None:
         TrainConfig(fused_norms=True, **settings)
 
 
-def test_without_a_compiler_it_is_refused_and_not_tried(
-    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
-    monkeypatch.setenv("CC", "false")
-    building.built_once.cache_clear()
-    try:
-        model = create_model("resnet20", num_classes=10, image_size=32)
-        with pytest.raises(RecipeError, match=r"train\.fused_norms needs a C compiler"):
-            fuse_norms(model, precision, 32)
-        network = Architecture(name="resnet20", num_classes=10, image_size=32)
-        assert not any(each.fused_norms for each in candidates(network, torch.device("cpu")))
-        monkeypatch.setattr(batch_norm, "fits", lambda _: False)
-        with pytest.raises(RecipeError, match="a processor with AVX(2|-512 BF16), which"):
-            fuse_norms(model, precision, 32)
-    finally:
-        building.built_once.cache_clear()
+@pytest.mark.usefixtures("without_compiler")
+def test_without_a_compiler_it_is_refused_and_not_tried(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("resnet20", num_classes=10, image_size=32)
+    with pytest.raises(RecipeError, match=r"train\.fused_norms needs a C compiler"):
+        fuse_norms(model, precision, 32)
+    network = Architecture(name="resnet20", num_classes=10, image_size=32)
+    assert not any(each.fused_norms for each in candidates(network, torch.device("cpu")))
+    monkeypatch.setattr(batch_norm, "fits", lambda _: False)
+    with pytest.raises(RecipeError, match="a processor with AVX(2|-512 BF16), which"):
+        fuse_norms(model, precision, 32)
 
 
+@pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize(
     ("precision", "name"),
     [("float32", "fused_norms"), ("bf16", "fused_norms"), ("bf16", "fused_attention"), ("float32", "packed_gradients")],
 )
 def test_a_recipe_that_this_machine_can_t_follow_is_refused_before_the_images(
-    precision: str,
-    name: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    run_cli: Callable[..., tuple[int, str, str]],
+    precision: str, name: str, tmp_path: Path, run_cli: Callable[..., tuple[int, str, str]]
 ) -> None:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("CC", "false")
-    building.built_once.cache_clear()
     settings = ["train.fast=off", f"train.precision={precision}", "train.channels_last=true", f"train.{name}=true"]
-    try:
-        code, _, error = run_cli("train", tmp_path / "no-photos", "--out", tmp_path / "run", "--set", *settings)
-    finally:
-        building.built_once.cache_clear()
+    code, _, error = run_cli("train", tmp_path / "no-photos", "--out", tmp_path / "run", "--set", *settings)
     assert code == 2
     assert error.startswith(f"error: train.{name} needs ")  # a compiler, or a processor before it
     assert error.count("\n") == 1

@@ -1,7 +1,6 @@
 """Convolutions' weight gradients by compiled loops are torch's but for rounding."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from sightline.checkpointing import checkpoint_activations
 from sightline.errors import RecipeError
 from sightline.model_folder import Architecture
 from sightline.models import create_model
-from sightline.native import building, convolution
+from sightline.native import convolution
 from sightline.recipe import TrainConfig
 from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizing
 from sightline.training.fastest import Candidate, candidates
@@ -188,17 +187,12 @@ def test_what_it_needs_is_said(settings: dict[str, Any]) -> None:
         TrainConfig(packed_gradients=True, **settings)
 
 
-def test_without_a_compiler_it_is_refused_and_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path))
-    monkeypatch.setenv("CC", "false")
-    building.built_once.cache_clear()
-    try:
-        model = create_model("resnet20", num_classes=10, image_size=32)
-        with pytest.raises(RecipeError, match=r"train\.packed_gradients needs a C compiler"):
-            pack_gradients(model)
-        assert not has_packable(model)
-        monkeypatch.setattr(convolution, "fits", lambda _: False)
-        with pytest.raises(RecipeError, match="a processor with AVX2"):
-            pack_gradients(model)
-    finally:
-        building.built_once.cache_clear()
+@pytest.mark.usefixtures("without_compiler")
+def test_without_a_compiler_it_is_refused_and_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("resnet20", num_classes=10, image_size=32)
+    with pytest.raises(RecipeError, match=r"train\.packed_gradients needs a C compiler"):
+        pack_gradients(model)
+    assert not has_packable(model)
+    monkeypatch.setattr(convolution, "fits", lambda _: False)
+    with pytest.raises(RecipeError, match="a processor with AVX2"):
+        pack_gradients(model)
