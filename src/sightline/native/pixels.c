@@ -227,7 +227,7 @@ static int resize_one(const uint8_t *from, int64_t stride, int height, int width
 /* Resize a window of each image to side x side pixels, bilinear and antialiased, mirrored left to right where that is
  * asked for. Images of height x width pixels lie `stride` bytes apart; a window is its top, left, height and width.
  * Returns how many images were done before memory ran out, a window reached beyond its image, or one would shrink to
- * less than some third of its width.
+ * less than a quarter of its width.
  */
 int resize(const uint8_t *from, int64_t stride, int height, int width, const int64_t *windows, const uint8_t *mirrored,
            int count, uint8_t *to, int side) {
@@ -254,8 +254,8 @@ static void mirror(const uint8_t *from, int pixels, uint8_t *to) {
     for (; pixels > 0; pixels--, to += CHANNELS) memcpy(to, from + (pixels - 1) * CHANNELS, CHANNELS);
 }
 
-/* A window of high x wide pixels of each image, mirrored left to right where that is asked for. Images of height x width
- * pixels lie `stride` bytes apart, between `padding` black pixels on every side, from which tops and lefts are counted.
+/* A window of high x wide pixels of each image, mirrored left to right where that is asked for. Images of height x
+ * width pixels lie `stride` bytes apart, between `padding` black pixels on every side, from which tops and lefts count.
  * Returns how many images were done before a window reached beyond its image's padding.
  */
 int cut(const uint8_t *from, int64_t stride, int height, int width, int padding, const int64_t *tops,

@@ -17,7 +17,8 @@ def resize(images: "Tensor", windows: "Tensor", mirrored: "Tensor", into: "Tenso
 
     `windows` (B, 4) int64 are top, left, height and width in pixels, `mirrored` (B,) bool says which are turned left to
     right. Returns how many images were done, from the first on; torch has to do the others: all where they aren't uint8
-    on the CPU with a pixel's channels side by side, the rest where a window would shrink to less than about 0.4.
+    on the CPU with a pixel's channels side by side, the rest where a window would shrink to less than a quarter of its
+    width.
     """
     _, _, height, width = images.shape
     ours = loops(PIXELS) if _row_by_row(images) and _row_by_row(into) else None

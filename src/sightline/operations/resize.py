@@ -1,7 +1,7 @@
 """Windows of images, each resized and mirrored or not: what is seen of an image, made in one go.
 
-A batch's are made by compiled loops where the machine has them, which is four times as fast, and else image by image.
-The values are the same: torch's own.
+A batch's are made by compiled loops where the machine has them, which is two to four times as fast, and else
+image by image. The values are the same: torch's own.
 """
 
 from dataclasses import dataclass, replace

@@ -119,7 +119,8 @@ def fuse_norms(model: nn.Module, precision: str, side: int) -> int:
         norm = cast(FusedBatchNorm2d, module)
         norm.dtype, norm.activation = _DTYPES[precision], behind.get(name, Activation.NOTHING)
     for module in model.modules():
-        module.__class__ = _FUSED.get(type(module), type(module))
+        if type(module) in _FUSED:
+            module.__class__ = _FUSED[type(module)]
     return len(found)
 
 

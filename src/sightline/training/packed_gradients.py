@@ -24,9 +24,8 @@ class PackedConv2d(nn.Conv2d):
 
     def convolved(self, images: Tensor, weight: Tensor) -> Tensor:
         """Images (B, C, H, W) by a weight that stands for the layer's own -> (B, C', H', W')."""
-        if torch.compiler.is_compiling() or torch.is_autocast_enabled(images.device.type):
-            return self._conv_forward(images, weight, self.bias)
-        if not convolution.takes(images, weight):
+        theirs = torch.compiler.is_compiling() or torch.is_autocast_enabled(images.device.type)
+        if theirs or not convolution.takes(images, weight):
             return self._conv_forward(images, weight, self.bias)
         stride, padding = pair(self.stride), pair(self.padding)
         output: Tensor = _Packed.apply(images, weight, self.bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
