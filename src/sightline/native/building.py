@@ -42,6 +42,8 @@ class Source:
     """Each function's name, and its arguments' types: p for an address, i for int, l for int64_t, f for float."""
     agrees: Callable[[ctypes.CDLL], bool]
     """Whether it gives torch's values."""
+    header: str | None = None
+    """What it includes of this folder."""
 
 
 def loops(source: Source) -> ctypes.CDLL | None:
@@ -57,7 +59,8 @@ def built_once(source: Source) -> ctypes.CDLL | None:
         return None
     import torch
 
-    text = b"\n".join([_file(source).read_bytes(), repr(_flags(source)).encode(), torch.__version__.encode()])
+    files = [_file(name).read_bytes() for name in (source.name, source.header) if name is not None]
+    text = b"\n".join([*files, repr(_flags(source)).encode(), torch.__version__.encode()])
     path = cache_folder() / "native" / f"{hashlib.sha256(text).hexdigest()[:16]}.so"
     if not _keeps_others_out(path.parent):
         return None
@@ -78,8 +81,8 @@ def fits(source: Source) -> bool:
     return False
 
 
-def _file(source: Source) -> Path:
-    return Path(__file__).with_name(source.name)
+def _file(name: str) -> Path:
+    return Path(__file__).with_name(name)
 
 
 def _flags(source: Source) -> list[str]:
@@ -119,7 +122,7 @@ def _built(path: Path, source: Source) -> ctypes.CDLL | None:
     try:
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
         with whole_file(path) as aside:
-            command = [*compiler, *_flags(source), "-o", str(aside), str(_file(source))]
+            command = [*compiler, *_flags(source), "-o", str(aside), str(_file(source.name))]
             subprocess.run(command, check=True, capture_output=True, timeout=_SECONDS)  # noqa: S603 - the user's own
             library = _opened(aside, source)
             if not _agrees(library, source):

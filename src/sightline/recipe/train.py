@@ -16,6 +16,7 @@ CHOSEN_BY_AUTO = {
     "fused_norms": False,
     "fused_attention": False,
     "packed_gradients": False,
+    "winograd": False,
 }
 """The settings that train.fast=auto chooses, each with what it is where nothing was chosen."""
 
@@ -27,7 +28,7 @@ class TrainConfig:
     fast: Literal["auto", "off"] = "off"
     """auto tries precisions and memory formats for some steps on this machine and takes the fastest, which the run's
     recipe.yaml then names; off takes precision, channels_last, depthwise_float32, matmul_convolutions,
-    mixed_attention, fused_norms, fused_attention and packed_gradients as they are."""
+    mixed_attention, fused_norms, fused_attention, packed_gradients and winograd as they are."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False
@@ -52,6 +53,9 @@ class TrainConfig:
     packed_gradients: bool = False
     """Of float32 and channels_last: compute the gradient of convolutions' weights by loops that the machine's C
     compiler makes, up to 2.6 times as fast; no change but in rounding. On a CPU with AVX2, under Linux."""
+    winograd: bool = False
+    """Of packed_gradients: compute 3x3 convolutions without a stride by Winograd's minimal filtering, some twice as
+    fast, by such loops; rounding errors are two to five times float32's, still some millionths."""
     compile: bool = False
     """Let torch.compile make faster kernels first: some minutes on a CPU, and it needs a C++ compiler."""
     checkpoint_activations: bool = False
@@ -154,6 +158,12 @@ class TrainConfig:
                 "train.packed_gradients is of float32 and channels_last, without matmul_convolutions; "
                 f"train.precision is {self.precision!r}, train.channels_last {str(self.channels_last).lower()} and "
                 f"train.matmul_convolutions {str(self.matmul_convolutions).lower()}."
+            )
+
+        if self.winograd and not self.packed_gradients:
+            raise RecipeError(
+                "train.winograd is of train.packed_gradients, whose loops compute what it doesn't; "
+                "train.packed_gradients is false. Set both."
             )
 
     def _check_looks(self) -> None:

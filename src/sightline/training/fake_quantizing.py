@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from sightline.training.depthwise import DepthwiseConv2d, Float32Depthwise
 from sightline.training.packed_gradients import PackedConv2d
 from sightline.training.products import ProductConv2d
+from sightline.training.winograd import WinogradConv2d
 
 _LEAST = 1e-8
 """Smallest step between two levels: of a tensor of zeros."""
@@ -69,6 +70,10 @@ class RoundedPackedConv2d(PackedConv2d):
         return self.convolved(rounded_input(input), rounded_weight(self.weight))
 
 
+class RoundedWinogradConv2d(WinogradConv2d, RoundedPackedConv2d):
+    """The same of a convolution by minimal filtering."""
+
+
 _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv2d: RoundedConv2d,
     nn.Linear: RoundedLinear,
@@ -76,6 +81,7 @@ _ROUNDED: dict[type[nn.Module], type[nn.Module]] = {
     Float32Depthwise: RoundedFloat32Depthwise,
     ProductConv2d: RoundedProductConv2d,
     PackedConv2d: RoundedPackedConv2d,
+    WinogradConv2d: RoundedWinogradConv2d,
 }
 _PLAIN = {rounded: plain for plain, rounded in _ROUNDED.items()}
 

@@ -41,10 +41,11 @@ from sightline.training.mixed_attention import has_learned_bias
 from sightline.training.optimizers import build_optimizer
 from sightline.training.packed_gradients import has_packable
 from sightline.training.products import has_products
+from sightline.training.winograd import has_filterable
 
 log = logging.getLogger("sightline")
 
-_VERSION = 7
+_VERSION = 8
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0
@@ -65,6 +66,7 @@ class Candidate:
     fused_norms: bool = False
     fused_attention: bool = False
     packed_gradients: bool = False
+    winograd: bool = False
 
     def __str__(self) -> str:
         words = [self.precision, "channels last" if self.channels_last else "channels first"]
@@ -72,6 +74,7 @@ class Candidate:
         words += ["convolutions by products"] * self.matmul_convolutions
         words += ["mixed attention"] * self.mixed_attention + ["fused norms"] * self.fused_norms
         words += ["fused attention"] * self.fused_attention + ["packed gradients"] * self.packed_gradients
+        words += ["minimal filtering"] * self.winograd
         return ", ".join(words)
 
 
@@ -112,8 +115,11 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         half = []
     with torch.device("meta"):
         meta = network.build()
-    questions = (has_depthwise, has_products, has_learned_bias, has_attention, has_packable)
-    depthwise, products, bias, attention, packable = (device.type == "cpu" and has(meta) for has in questions)
+    questions = (has_depthwise, has_products, has_learned_bias, has_attention, has_packable, has_filterable)
+    found = (device.type == "cpu" and has(meta) for has in questions)
+    depthwise, products, bias, attention, packable, filterable = found
+    # Each of the loops for float32 needs the one before.
+    packing = ((False, False), *[(True, False)] * packable, *[(True, True)] * (packable and filterable))
     norms = [precision for precision in ("float32", *half) if device.type == "cpu" and has_norms(meta, precision)]
     return [
         Candidate(
@@ -126,12 +132,13 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
             fused_norms=precision in norms and channels_last,
             fused_attention=attention and precision in half,
             packed_gradients=packed,
+            winograd=filtered,
         )
         for precision in ("float32", *half)
         for channels_last in (False, True)
         for kept in ((False, True) if depthwise else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
-        for packed in ((False, True) if packable and precision == "float32" and channels_last else (False,))
+        for packed, filtered in (packing if precision == "float32" and channels_last else packing[:1])
         for mixed in ((False, True) if bias and not attention and precision in half else (False,))
     ]
 

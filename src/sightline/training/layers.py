@@ -13,6 +13,7 @@ from sightline.training.out_of_place import compute_out_of_place
 from sightline.training.packed_gradients import check_packing, pack_gradients
 from sightline.training.products import convolve_by_products
 from sightline.training.rectifying import rectify_by_integers
+from sightline.training.winograd import check_filtering, filter_minimally
 
 
 class Chosen(Protocol):
@@ -53,6 +54,11 @@ class Chosen(Protocol):
         """Convolutions' weight gradients are computed by compiled loops."""
         ...
 
+    @property
+    def winograd(self) -> bool:
+        """3x3 convolutions are computed by minimal filtering."""
+        ...
+
 
 def check_layers(chosen: Chosen) -> None:
     """Raise RecipeError where this machine can't compute as chosen."""
@@ -62,6 +68,8 @@ def check_layers(chosen: Chosen) -> None:
         check_attention()
     if chosen.packed_gradients:
         check_packing()
+    if chosen.winograd:
+        check_filtering()
 
 
 def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
@@ -77,6 +85,8 @@ def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
         convolve_by_products(model)
     if chosen.packed_gradients:
         pack_gradients(model)
+    if chosen.winograd:
+        filter_minimally(model)
     if chosen.fused_attention:  # before the others, which are asked where this doesn't answer
         fuse_attention(model)
     if chosen.mixed_attention:
