@@ -15,10 +15,10 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 from sightline.native.building import Source, fits, loops
 
-FEWEST_CHANNELS = 16
-"""Of the images and of the output: half of a register is empty with eight."""
+FEWEST_CHANNELS = 8
+"""Of the images and of the output: with fewer most of a register is empty."""
 
-_FEWEST_TILES = 32
+_FEWEST_TILES = 16
 """Of 4x4 outputs: with fewer, what the weights take is more than what the products save."""
 _SIDE = 4
 """Of a tile, in outputs."""
