@@ -72,6 +72,13 @@ class ClassificationTask(lightning.LightningModule):
         """Samples' images from this number on have no label; None where all have one."""
         self.outputs: Outputs = _compiled(model.training_outputs) if recipe.train.compile else model.training_outputs
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """torch looks for parameters in whatever is set; in the hook's name, which Lightning sets 36 times a step, too."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def at_update(self) -> bool:
         """Whether the last batch's gradients have gone into the weights: between two of them nothing can be saved."""
