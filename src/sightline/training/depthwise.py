@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from sightline.native import depthwise
 from sightline.training.planes import Pair, autocasted, pair
 
 _COLUMNS = 3
@@ -24,6 +25,9 @@ _LARGE_KERNEL = 7
 
 class DepthwiseConv2d(nn.Conv2d):
     """A depthwise convolution whose gradients are computed by pieces, where it computes on a CPU."""
+
+    by_loops = False
+    """In float32, where compiled loops take its images, by them."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.Conv2d's own name for it
         """(B, C, H, W) -> (B, C, H', W')."""
@@ -39,7 +43,7 @@ class DepthwiseConv2d(nn.Conv2d):
         height, width = weight.shape[2:]
         centre = weight[:, :, above : height - above, left : width - left]
         padding = vertical - above, horizontal - left
-        output: Tensor = _Depthwise.apply(images, centre, bias, stride, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
+        output: Tensor = _Depthwise.apply(images, centre, bias, self, padding)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]
         return output
 
     def _is_plain(self) -> bool:
@@ -61,19 +65,26 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, images: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair
+        ctx: FunctionCtx, images: Tensor, weight: Tensor, bias: Tensor | None, layer: DepthwiseConv2d, padding: Pair
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.geometry = stride, padding  # pyright: ignore[reportAttributeAccessIssue]
+        stride = pair(layer.stride)
+        ctx.settings = stride, padding, layer.by_loops and depthwise.takes(images, weight)  # pyright: ignore[reportAttributeAccessIssue]
         return torch.conv2d(images, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         images, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        stride, padding = ctx.geometry  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        wanted = ctx.needs_input_grad  # pyright: ignore[reportAttributeAccessIssue]
-        grad_images = image_gradient(images, weight, grad, stride, padding) if wanted[0] else None
-        grad_weight = weight_gradient(images, grad, pair(weight.shape[2:]), stride, padding) if wanted[1] else None
+        stride, padding, by_loops = ctx.settings  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
+        wanted, kernel = ctx.needs_input_grad, pair(weight.shape[2:])  # pyright: ignore[reportAttributeAccessIssue]
+        grad_images = grad_weight = None
+        if wanted[0] and by_loops:
+            grad_images = depthwise.image_gradient(images.shape, weight, grad, stride, padding)
+        elif wanted[0]:
+            grad_images = image_gradient(images, weight, grad, stride, padding)
+        if wanted[1]:
+            way = depthwise.weight_gradient if by_loops else weight_gradient
+            grad_weight = way(images, grad, kernel, stride, padding)
         grad_bias = grad.sum((0, 2, 3)) if wanted[2] else None
         return grad_images, grad_weight, grad_bias, None, None
 
@@ -127,19 +138,19 @@ def _rim(images: Tensor, weight: Tensor, axis: int, stride: int, padding: int) -
 
 def has_depthwise(model: nn.Module) -> bool:
     """Whether there is a convolution with a group for each channel."""
-    return any(_is_depthwise(module) for module in model.modules())
+    return any(is_depthwise(module) for module in model.modules())
 
 
 def differentiate_by_pieces(model: nn.Module, *, in_float32: bool = False) -> int:
     """Have every depthwise convolution compute its gradients by pieces, and return how many there are."""
-    found = [module for module in model.modules() if _is_depthwise(module)]
+    found = [module for module in model.modules() if is_depthwise(module)]
     for module in found:
         module.__class__ = Float32Depthwise if in_float32 else DepthwiseConv2d
     return len(found)
 
 
-def _is_depthwise(module: nn.Module) -> bool:
-    # Only torch's own class: a subclass has a forward of its own, which the swap would lose.
+def is_depthwise(module: nn.Module) -> bool:
+    """Whether it is such a convolution of torch's own class, or of these: another has a forward of its own."""
     if not isinstance(module, nn.Conv2d) or type(module) not in (nn.Conv2d, DepthwiseConv2d, Float32Depthwise):
         return False
     return module.groups == module.in_channels > 1

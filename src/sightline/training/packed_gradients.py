@@ -1,4 +1,4 @@
-"""Convolutions whose weights' gradient is computed by compiled loops, in float32 on a CPU.
+"""Convolutions whose weights' gradient is computed by compiled loops, in float32 on a CPU; depthwise ones' images' too.
 
 The layer's class is swapped on the network that trains; its parameters and its state's names stay as they are.
 """
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn.grad import conv2d_input
 
-from sightline.native import convolution
+from sightline.native import convolution, depthwise
 from sightline.training.compiled import demand
+from sightline.training.depthwise import DepthwiseConv2d, is_depthwise
 from sightline.training.planes import Pair, pair
 
 
@@ -59,28 +60,35 @@ class _Packed(torch.autograd.Function):
 
 
 def has_packable(model: nn.Module) -> bool:
-    """Whether there is a convolution whose weights' gradient this machine can compute so."""
-    return any(_can_be_packed(module) for module in model.modules()) and convolution.available()
+    """Whether there is a convolution whose gradients this machine can compute so."""
+    return any(_can_be_packed(module) or is_depthwise(module) for module in model.modules()) and _available()
 
 
 def check_packing() -> None:
     """Raise RecipeError where this machine can't compute weights' gradients so."""
     demand(
         "train.packed_gradients", "AVX2",
-        has_processor=convolution.has_processor, is_available=convolution.available,
+        has_processor=convolution.has_processor, is_available=_available,
     )  # fmt: skip
 
 
 def pack_gradients(model: nn.Module) -> int:
-    """Have every convolution that can be compute its weights' gradient so, and return how many there are.
+    """Have every convolution that can be compute its gradients so, and return how many there are.
 
-    Raises RecipeError where this machine can't.
+    Depthwise ones can where `differentiate_by_pieces` came before. Raises RecipeError where this machine can't.
     """
     check_packing()
     found = [module for module in model.modules() if _can_be_packed(module)]
     for module in found:
         module.__class__ = PackedConv2d
-    return len(found)
+    by_pieces = [module for module in model.modules() if isinstance(module, DepthwiseConv2d)]
+    for module in by_pieces:
+        module.by_loops = True
+    return len(found) + len(by_pieces)
+
+
+def _available() -> bool:
+    return convolution.available() and depthwise.available()
 
 
 def _can_be_packed(module: nn.Module) -> bool:

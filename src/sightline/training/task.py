@@ -73,7 +73,7 @@ class ClassificationTask(lightning.LightningModule):
         self.outputs: Outputs = _compiled(model.training_outputs) if recipe.train.compile else model.training_outputs
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """torch looks for parameters in whatever is set; in the hook's name, which Lightning sets 36 times a step, too."""
+        """Lightning sets its hooks' names 36 times a step; torch would look for parameters in each."""
         if name == "_current_fx_name":
             object.__setattr__(self, name, value)
         else:
