@@ -1,7 +1,7 @@
 import logging
 import shutil
 import weakref
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,15 @@ def test_depthwise_convolutions_are_a_choice_only_where_there_are_any() -> None:
 
     assert kept("resnet20") == {False}
     assert kept("efficientnet_b0_cifar") == {False, True}
+
+
+@pytest.mark.parametrize("name", ["resnet20", "efficientnet_b0_cifar", "swin_t", "vit_ti_16"])
+@pytest.mark.parametrize("emulated", [False, True])
+def test_a_recipe_takes_whichever_is_chosen(name: str, emulated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # with the loops of this machine
+    monkeypatch.setattr(fastest, "emulates_bf16", lambda _: emulated)
+    tried = candidates(Architecture(name=name, num_classes=10, image_size=32), CPU)
+    assert len({TrainConfig(fast="off", **asdict(candidate)) for candidate in tried}) == len(tried)
 
 
 def test_what_was_chosen_is_said_remembered_and_leaves_nothing_to_choose(caplog: pytest.LogCaptureFixture) -> None:

@@ -136,7 +136,7 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         )
         for precision in ("float32", *half)
         for channels_last in (False, True)
-        for kept in ((False, True) if depthwise else (False,))
+        for kept in ((False, True) if depthwise and precision in half else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
         for packed, filtered in (packing if precision == "float32" and channels_last else packing[:1])
         for mixed in ((False, True) if bias and not attention and precision in half else (False,))
