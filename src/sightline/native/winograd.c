@@ -212,6 +212,10 @@ static void scatter(const Shape *s, const Tiles *t, int64_t first, int count, in
         for (int channel = out; channel < end; channel += LANES) {
             int64_t panel = (channel - out) / WIDTH;
             const float *from = products + (panel * count + tile) * WIDTH + channel % WIDTH;
+            for (int pixel = 0; channel % WIDTH == 0 && pixel < OUT * OUT; pixel++) { /* of the next tile */
+                int64_t place = (int64_t)(pixel / OUT) * s->width + OUT + pixel % OUT;
+                __builtin_prefetch(to + place * s->out_channels + channel, 1);
+            }
             if (down == OUT && right == OUT && end - channel >= LANES)
                 scatter_channels(s, from, apart, OUT, OUT, LANES, to + channel);
             else scatter_channels(s, from, apart, down, right, end - channel, to + channel);
