@@ -42,7 +42,7 @@ class Source:
     """Each function's name, and its arguments' types: p for an address, i for int, l for int64_t, f for float."""
     agrees: Callable[[ctypes.CDLL], bool]
     """Whether it gives torch's values."""
-    header: str | None = None
+    headers: tuple[str, ...] = ()
     """What it includes of this folder."""
 
 
@@ -59,7 +59,7 @@ def built_once(source: Source) -> ctypes.CDLL | None:
         return None
     import torch
 
-    files = [_file(name).read_bytes() for name in (source.name, source.header) if name is not None]
+    files = [_file(name).read_bytes() for name in (source.name, *source.headers)]
     text = b"\n".join([*files, repr(_flags(source)).encode(), torch.__version__.encode()])
     path = cache_folder() / "native" / f"{hashlib.sha256(text).hexdigest()[:16]}.so"
     if not _keeps_others_out(path.parent):

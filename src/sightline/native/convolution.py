@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.native.building import Source, fits, loops
+from sightline.native.layout import is_readable
 
 FEWEST_CHANNELS = 8
 """Of the images: with fewer most of a register is empty, and torch is faster."""
@@ -33,12 +34,7 @@ def takes(images: Tensor, weight: Tensor) -> bool:
     `weight` (C', C, kH, kW) has to be float32. Of 1x1 kernels torch's is as fast.
     """
     return (
-        type(images) is Tensor
-        and images.dtype == weight.dtype == torch.float32
-        and images.device.type == weight.device.type == "cpu"
-        and images.ndim == 4
-        and images.numel() > 0
-        and images.is_contiguous(memory_format=torch.channels_last)
+        is_readable(images, weight)
         and images.shape[1] == weight.shape[1] >= FEWEST_CHANNELS
         and weight.shape[2] * weight.shape[3] > 1
     )

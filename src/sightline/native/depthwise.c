@@ -2,15 +2,13 @@
  * a pass over the rows for the images' and one for the weights'. depthwise.py calls it.
  */
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline)) /* made anew for the constants that it is given */
+#include "lanes.h"
 
 enum {
-    LANES = 8,
     WIDTH = 2 * LANES, /* channels at a time: a line of a cache */
     WIDEST = 7,        /* kernel: as many sums as there are registers for */
     PARTS = 64,        /* of the batch, at most: what is added up by itself */
@@ -26,17 +24,6 @@ typedef struct { /* depthwise.py fills it */
 
 static int up(int value, int step) { return (value + step - 1) / step; }
 static int least(int one, int other) { return one < other ? one : other; }
-
-static __m256i lanes(int here) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(here), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-INLINE __m256 load(const float *at, int here) {
-    return here >= LANES ? _mm256_loadu_ps(at) : _mm256_maskload_ps(at, lanes(here));
-}
-INLINE void store(float *at, __m256 value, int here) {
-    if (here >= LANES) _mm256_storeu_ps(at, value);
-    else _mm256_maskstore_ps(at, lanes(here), value);
-}
 
 /* Where so many pixels of a row begin, from column `first` on; `zeros` where there are none. */
 static void find(const float *row, int first, int width, int channels, const float *zeros, int pixels,

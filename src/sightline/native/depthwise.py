@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from sightline.native.building import Source, fits, loops
+from sightline.native.layout import is_readable
 
 _LANES = 16
 """Channels that the loops take at a time; weights have room for whole ones."""
@@ -35,15 +36,7 @@ def takes(images: Tensor, weight: Tensor) -> bool:
 
     `weight` (C, 1, kH, kW) has to be float32, its kernel at most seven wide.
     """
-    return (
-        type(images) is Tensor
-        and images.dtype == weight.dtype == torch.float32
-        and images.device.type == weight.device.type == "cpu"
-        and images.ndim == 4
-        and images.numel() > 0
-        and images.is_contiguous(memory_format=torch.channels_last)
-        and 0 < weight.shape[3] <= _WIDEST
-    )
+    return is_readable(images, weight) and 0 < weight.shape[3] <= _WIDEST
 
 
 def weight_gradient(
@@ -126,6 +119,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 
 DEPTHWISE = Source(
     name="depthwise.c",
+    headers=("lanes.h",),
     needed=("avx2", "fma"),
     flags=("-fopenmp",),
     arguments=(("weight_gradient", "ppppi"), ("image_gradient", "ppppi")),

@@ -10,28 +10,14 @@
 #ifndef WINOGRAD_H
 #define WINOGRAD_H
 
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline)) /* made anew for the constants that it is given */
+#include "lanes.h"
 
 enum {
-    LANES = 8, /* channels in a register */
-    OUT = 4,   /* a tile's side in outputs */
-    IN = 6,    /* and in pixels */
-    TAPS = 3,  /* and a kernel's */
+    OUT = 4,  /* a tile's side in outputs */
+    IN = 6,   /* and in pixels */
+    TAPS = 3, /* and a kernel's */
     PLACES = IN * IN,
 };
-
-static inline __m256i lanes(int here) {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(here), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-}
-INLINE __m256 load(const float *at, int here) {
-    return here >= LANES ? _mm256_loadu_ps(at) : _mm256_maskload_ps(at, lanes(here));
-}
-INLINE void store(float *at, __m256 value, int here) {
-    if (here >= LANES) _mm256_storeu_ps(at, value);
-    else _mm256_maskstore_ps(at, lanes(here), value);
-}
 
 /* The points are 0, A, -A, B, -B and infinity: errors are half of those of the usual 1 and 2, and squares are exact. */
 #define A 0.707106781186547524

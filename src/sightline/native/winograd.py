@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from sightline.native.building import Source, fits, loops
+from sightline.native.layout import is_readable
 
 FEWEST_CHANNELS = 8
 """Of the images and of the output: with fewer most of a register is empty."""
@@ -41,11 +42,7 @@ def takes(images: Tensor, weight: Tensor) -> bool:
     faster.
     """
     return (
-        type(images) is Tensor
-        and images.dtype == weight.dtype == torch.float32
-        and images.device.type == weight.device.type == "cpu"
-        and images.ndim == 4
-        and images.is_contiguous(memory_format=torch.channels_last)
+        is_readable(images, weight)
         and images.shape[1] == weight.shape[1] >= FEWEST_CHANNELS <= weight.shape[0]
         and weight.shape[2:] == (3, 3)
         and _fills_tiles(len(images), images.shape[2], images.shape[3])
@@ -137,7 +134,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 
 WINOGRAD = Source(
     name="winograd.c",
-    header="winograd.h",
+    headers=("winograd.h", "lanes.h"),
     needed=("avx2", "fma"),
     flags=("-fopenmp",),
     arguments=(("convolve", "ppppii"), ("weight_gradient", "ppppi")),
