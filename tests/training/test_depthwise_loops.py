@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from exactness import distance, noise, step
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
@@ -25,17 +26,6 @@ PLAIN = Candidate(precision="float32", channels_last=True)
 PACKED = Candidate(precision="float32", channels_last=True, packed_gradients=True)
 CLOSE = 1e-6
 """Of a gradient's length."""
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    """The channel innermost."""
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return values.contiguous(memory_format=torch.channels_last)
-
-
-def distance(values: Tensor, exact: Tensor) -> float:
-    """Relative to the exact values' length."""
-    return float((values.double() - exact).norm() / exact.norm())
 
 
 def both(images: Tensor, weight: Tensor, grad: Tensor, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
@@ -133,11 +123,6 @@ def test_other_images_are_left_to_torch(images: Tensor, weight: Tensor) -> None:
     assert ours.weight.grad is not None
     assert theirs.weight.grad is not None
     assert torch.equal(ours.weight.grad, theirs.weight.grad)
-
-
-def step(model: nn.Module) -> Tensor:
-    F.cross_entropy(model(noise(8, 3, 32, 32)), torch.arange(8) % 10).backward()
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
 
 @pytest.mark.parametrize("rounded", [False, True])

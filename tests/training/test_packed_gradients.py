@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from exactness import distance, gradients, noise, step
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,27 +24,6 @@ pytestmark = pytest.mark.skipif(not convolution.available(), reason="needs AVX2 
 
 PLAIN = Candidate(precision="float32", channels_last=True)
 PACKED = Candidate(precision="float32", channels_last=True, packed_gradients=True)
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    """The channel innermost."""
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return values.contiguous(memory_format=torch.channels_last)
-
-
-def gradients(layer: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """The output, and the gradients of the images and of the layer's parameters."""
-    leaf = images.clone(memory_format=torch.preserve_format).requires_grad_()
-    layer.zero_grad()
-    output = layer(leaf)
-    output.backward(noise(*output.shape, seed=1).to(output.dtype))
-    assert leaf.grad is not None
-    return output.detach(), leaf.grad, *(p.grad for p in layer.parameters() if p.grad is not None)
-
-
-def distance(values: Tensor, exact: Tensor) -> float:
-    """Relative to the exact values' length."""
-    return float((values.double() - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -141,11 +121,6 @@ def test_it_learns_with_rounded_weights() -> None:
         torch.testing.assert_close(given, expected)
     stop_fake_quantizing(ours)
     assert type(ours) is PackedConv2d
-
-
-def step(model: nn.Module) -> Tensor:
-    F.cross_entropy(model(noise(8, 3, 32, 32)), torch.arange(8) % 10).backward()
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

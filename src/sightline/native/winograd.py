@@ -1,4 +1,4 @@
-"""3x3 convolutions and their gradients in float32 on a CPU by minimal filtering, in 0.3 to 0.7 of torch's time.
+"""3x3 convolutions and their gradients in float32 on a CPU by minimal filtering, in 0.2 to 0.8 of torch's time.
 
 F(4x4, 3x3): four by four outputs of 36 products in place of 144. Rounding errors are two to five times torch's, some
 1e-6 of the result, since the tiles' values are sums and differences (docs/log.md has figures).
