@@ -47,7 +47,8 @@ SAMPLERS: tuple[Sampler, ...] = ("gp", "random")
 
 def recipe_of(images: int, seed: int) -> Recipe:
     settings = ("model.name=resnet20", "epochs=3", f"data.max_train_images={images}", "data.num_workers=0")
-    settings += ("data.val_fraction=0.05", "train.precision=float32")  # the same on every machine
+    settings += ("data.val_fraction=0.05",)
+    settings += ("train.fast=off", "train.precision=float32", "train.channels_last=true")  # the same on every machine
     settings += ("optim.momentum=null",)  # which is SGD's 0.9, and leaves every other optimiser its own
     return override(find_recipe("resnet18_cifar10"), [*settings, f"seed={seed}"])
 

@@ -16,6 +16,7 @@ from sightline import catalog
 from sightline.augmentations import Augmentation, augmentation_class, augmentation_name
 from sightline.errors import RecipeError, unknown_name
 from sightline.recipe import Recipe
+from sightline.recipe.train import CHOSEN_BY_AUTO
 
 Config = TypeVar("Config")
 LISTING = "`sightline recipes --explain`"
@@ -49,7 +50,8 @@ def from_yaml(text: str) -> Recipe:
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """The recipe with each "name=value" applied: "epochs=5", "optim.lr=3e-4", "augment.crop.padding=2".
 
-    Values are read as YAML. All are applied before the result is checked, so their order doesn't matter.
+    Values are read as YAML. All are applied before the result is checked, so their order doesn't matter. Where
+    "train.fast=auto" is among them, what it chooses is no longer as the recipe had it.
     """
     plain = to_plain(recipe)
     named: list[tuple[str, object]] = []
@@ -58,6 +60,8 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if not equals:
             raise RecipeError(f"--set takes name=value, got {setting!r}.")
         named.append((name.strip(), parse_yaml(value)))
+    if ("train.fast", "auto") in named:
+        plain["train"].update(CHOSEN_BY_AUTO)
     for name, value in sorted(named, key=lambda pair: pair[0].startswith("augment.")):  # into the list that was set
         _assign(plain, name, value)
     return from_plain(plain)

@@ -19,5 +19,5 @@ ENTRY = Recipe(
     ),
     augment=(Crop(padding=2), Flip()),
     optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4, warmup_epochs=1),
-    train=TrainConfig(precision="bf16", channels_last=True, select="last"),
+    train=TrainConfig(fast="auto", select="last"),
 )

@@ -28,5 +28,5 @@ ENTRY = Recipe(
     augment=(Crop(padding=2), Flip(alternate=True), ResizeProgressively(start=24, epochs=3, step=4)),
     loss=LossConfig(label_smoothing=0.2),
     optim=OptimConfig(name="muon", lr=0.02, momentum=0.6, weight_decay=0.3, schedule="polynomial"),
-    train=TrainConfig(precision="bf16", channels_last=True, select="last"),
+    train=TrainConfig(fast="auto", select="last"),
 )

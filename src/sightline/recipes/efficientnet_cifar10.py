@@ -22,5 +22,5 @@ ENTRY = Recipe(
     augment=(Crop(padding=4), Flip()),
     loss=LossConfig(label_smoothing=0.1),
     optim=OptimConfig(name="adamw", lr=1.5e-3, weight_decay=0.25, warmup_epochs=1, cycles=2),
-    train=TrainConfig(precision="bf16", channels_last=True, depthwise_float32=True, select="last"),
+    train=TrainConfig(fast="auto", select="last"),
 )

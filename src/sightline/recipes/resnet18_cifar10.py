@@ -16,6 +16,6 @@ ENTRY = Recipe(
         image_size=32, resize=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616), val_fraction=0.1
     ),
     augment=(Crop(padding=4), Flip()),
-    train=TrainConfig(precision="bf16", channels_last=True),
+    train=TrainConfig(fast="auto"),
     optim=OptimConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4),
 )
