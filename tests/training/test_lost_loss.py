@@ -10,8 +10,8 @@ from sightline.training.lost_loss import lost_loss
     [
         (["optim.lr=0.5"], r"Lower optim.lr (0.5), which is high for adamw."),
         (["data.std=[0.001, 0.001, 0.001]"], "Mend data.mean and data.std, which make pixels as large as 594"),
-        (["train.precision=fp16"], "Set train.precision to bf16 or float32"),
-        (["train.precision=bf16"], "Set train.precision to float32"),
+        (["train.precision=fp16"], "Set train.fast=off with train.precision=bf16 or float32"),
+        (["train.precision=bf16"], "Set train.fast=off with train.precision=float32"),
         ([], "Lower optim.lr (0.001), lengthen optim.warmup_epochs"),
     ],
 )

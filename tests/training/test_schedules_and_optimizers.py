@@ -1,10 +1,11 @@
 import itertools
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.errors import RecipeError
 from sightline.models import create_model
@@ -183,6 +184,32 @@ def test_muon_s_update_of_a_kernel_is_torch_s_on_the_kernel_as_a_matrix(memory_f
         reference.step()
     assert torch.allclose(model.kernel.weight.flatten(1), matrix, atol=2e-3)  # the iteration runs in bfloat16
     assert model.kernel.weight.is_contiguous(memory_format=memory_format)
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """Newton and Schulz' iteration with the post's coefficients, in float64."""
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+@pytest.mark.parametrize(("emulated", "error"), [(True, (0, 1e-5)), (False, (1e-4, 1e-1))])
+def test_muon_computes_in_float32_where_a_processor_lacks_bfloat16(
+    emulated: bool, error: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.training.muon.emulates_bf16", lambda _: emulated)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 16), nn.Linear(16, 32, bias=False), nn.Linear(32, 2))
+    kernel = cast(nn.Linear, model[1]).weight
+    before, gradient = kernel.detach().clone(), torch.randn(32, 16)
+    kernel.grad = gradient.clone()
+    build_optimizer(model, OptimConfig(name="muon", lr=0.01, weight_decay=0.0)).step()
+    rate = 0.01 * 0.2 * math.sqrt(32)  # Muon is Scalable for LLM Training, equation 4
+    expected = orthogonalized(gradient.T).T
+    moved = (before.double() - kernel.detach().double()) / rate
+    assert error[0] <= float((moved - expected).norm() / expected.norm()) < error[1]
 
 
 @pytest.mark.parametrize(

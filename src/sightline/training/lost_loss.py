@@ -23,7 +23,7 @@ def _advice(recipe: Recipe) -> list[str]:
     if optim.lr > HIGH_RATES.get(optim.name, 0.01):
         found.append(f"lower optim.lr ({optim.lr}), which is high for {optim.name}")
     if precision == "fp16":
-        found.append("set train.precision to bf16 or float32: fp16 has no number above 65,504")
+        found.append("set train.fast=off with train.precision=bf16 or float32: fp16 has no number above 65,504")
     if precision == "bf16":
-        found.append("set train.precision to float32: bf16 keeps no more than 3 digits")
+        found.append("set train.fast=off with train.precision=float32: bf16 keeps no more than 3 digits")
     return found or [f"lower optim.lr ({optim.lr}), lengthen optim.warmup_epochs, or set optim.clip_norm=1"]

@@ -4,14 +4,20 @@ Torch's Muon takes matrices alone, so a kernel is shown to it as the matrix (out
 shares its memory. Source: Muon, An optimizer for hidden layers in neural networks (Jordan et al., 2024),
 https://kellerjordan.github.io/posts/muon/. One learning rate serves both: updates are scaled to the size of AdamW's,
 Muon is Scalable for LLM Training (Liu et al., 2025), equation 4.
+
+Torch's orthogonalises in bfloat16. Where a processor has no instructions for it that takes up to fifty times as long as
+in float32, longer than all else that a step computes (docs/log.md): there it is done in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from sightline.devices import emulates_bf16
 from sightline.training.parameter_groups import layer_names
 
 
@@ -49,6 +55,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
         self.parts: dict[str, torch.optim.Optimizer] = {}
         muon = [_shown(group) for group in self.param_groups if "momentum" in group]
         adamw = [dict(group) for group in self.param_groups if "betas" in group]
+        devices = {parameter.device for group in muon for parameter in group["params"]}
+        self._in_float32 = any(emulates_bf16(device) for device in devices)
         if muon:
             self.parts["muon"] = torch.optim.Muon(muon, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw")
         if adamw:
@@ -71,7 +79,8 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 if name == "muon":
                     for matrix, parameter in zip(inner["params"], group["params"], strict=True):
                         matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, like=parameter)
-            part.step()
+            with _Float32() if self._in_float32 else nullcontext():
+                part.step()
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,6 +91,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
         """Put back what `state_dict` gave."""
         for name, part in self.parts.items():
             part.load_state_dict(state_dict[name])
+
+
+class _Float32(TorchFunctionMode):
+    """What asks for bfloat16 is given float32."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        del types
+        given = dict(kwargs or {})
+        if func is Tensor.to and given.get("dtype") is torch.bfloat16:
+            given["dtype"] = torch.float32
+        return func(*args, **given)
 
 
 def _part(group: dict[str, Any], matrices: set[nn.Parameter], momentum: float) -> dict[str, Any]:
