@@ -28,7 +28,8 @@ class TrainConfig:
     fast: Literal["auto", "off"] = "off"
     """auto tries precisions and memory formats for some steps on this machine and takes the fastest, which the run's
     recipe.yaml then names; off takes precision, channels_last, depthwise_float32, matmul_convolutions,
-    mixed_attention, fused_norms, fused_attention, packed_gradients and winograd as they are."""
+    mixed_attention, fused_norms, fused_attention, packed_gradients and winograd as they are. --set train.fast=auto
+    chooses anew where a recipe names them."""
     precision: Literal["float32", "bf16", "fp16"] = "float32"
     """Of the forward and backward pass: float32, or mixed with bfloat16 or float16 (float16 on a GPU only)."""
     channels_last: bool = False

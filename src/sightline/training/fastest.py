@@ -29,6 +29,7 @@ from sightline.files import cache_folder, write_json
 from sightline.measuring.machine import instructions, processor
 from sightline.model_folder import Architecture
 from sightline.models import Classifier
+from sightline.progress import track
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.allocator import keep_pages
@@ -146,9 +147,10 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
 def measure(tried: Sequence[Candidate], timer: Timer) -> dict[Candidate, float]:
     """Median seconds of a step of each that fits, in rounds, so that a busy moment hits all of them alike."""
     # The first step chooses kernels and takes memory.
-    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in tried if timer(candidate) < math.inf}
+    firsts = track(tried, total=len(tried), label="Trying", unit="ways")
+    seconds: dict[Candidate, list[float]] = {candidate: [] for candidate in firsts if timer(candidate) < math.inf}
     began = time.monotonic()
-    for _ in range(_ROUNDS):
+    for _ in track(range(_ROUNDS), total=_ROUNDS, label="Timing", unit="rounds"):
         best = min((median(values) for values in seconds.values() if values), default=float("inf"))
         for candidate, values in seconds.items():
             if not values or median(values) < _HOPELESS * best:
