@@ -26,7 +26,10 @@ def test_memory_is_counted_in_bytes() -> None:
         ("cpu", {"architecture": "x86_64", "avx512_vnni": True, "avx512_bf16": False, "amx_bf16": False}, True),
         ("cpu", {"architecture": "x86_64", "avx512_bf16": True}, False),
         ("cpu", {"architecture": "x86_64", "amx_bf16": True}, False),
-        ("cpu", {"architecture": "aarch64"}, False),  # torch names what it has in another way there
+        ("cpu", {"architecture": "arm64", "bf16": False}, True),
+        ("cpu", {"architecture": "arm64", "bf16": True}, False),
+        ("cpu", {"architecture": "arm64", "bf16": False, "sve_bf16": True}, False),
+        ("cpu", {"architecture": "riscv64"}, False),  # which doesn't say
         ("cuda", {"architecture": "x86_64"}, False),
     ],
 )

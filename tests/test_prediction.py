@@ -157,6 +157,21 @@ def test_a_device_that_is_missing_names_those_there_are(tmp_path: Path) -> None:
         Predictor.open(make_folder(tmp_path / "model").path, device="gpu")
 
 
+@pytest.mark.parametrize(
+    ("emulated", "precision", "is_said"), [(True, "bf16", True), (False, "bf16", False), (True, None, False)]
+)
+def test_bfloat16_that_a_processor_lacks_is_said_to_be_slow(
+    emulated: bool, precision: str | None, is_said: bool, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sightline.prediction.emulates_bf16", lambda _: emulated)
+    with caplog.at_level("INFO", logger="sightline"):
+        Predictor(make_folder(tmp_path / "model"), precision=precision)
+    assert (
+        any("no instructions for bfloat16, in which the engine torch computes" in m for m in caplog.messages) == is_said
+    )
+
+
 def test_the_command_reads_files_folders_and_archives_and_fails_for_the_unreadable(
     tmp_path: Path, run_cli: Cli
 ) -> None:

@@ -32,6 +32,9 @@ def autocast(device: "torch.device", precision: str) -> "torch.autocast":
     return torch.autocast(device.type, dtype=dtype, enabled=precision in AUTOCAST)
 
 
+EMULATED = "This processor has no instructions for bfloat16, in which {} computes: that may be several times slower."
+
+
 def emulates_bf16(device: "torch.device") -> bool:
     """Whether the processor has no instructions for bfloat16: computing in it is then slower than in float32."""
     import torch
@@ -39,9 +42,17 @@ def emulates_bf16(device: "torch.device") -> bool:
     if device.type != "cpu":
         return False
     has = torch.cpu.get_capabilities()
-    return has.get("architecture") == "x86_64" and not any(
-        has.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert")
-    )
+    if has.get("architecture") == "x86_64":
+        return not any(has.get(name) for name in ("avx512_bf16", "amx_bf16", "avx_ne_convert"))
+    return has.get("bf16") is False and not has.get("sve_bf16")  # ARM's name; others don't say
+
+
+def synchronize(device: "torch.device") -> None:
+    """Wait for a GPU to end what it was given; a CPU has by the time a call returns."""
+    import torch
+
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
 
 
 def pick_device(name: str) -> "torch.device":

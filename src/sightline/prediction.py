@@ -3,6 +3,7 @@
 An exported model is answered for without importing torch, unless its format is torch's own.
 """
 
+import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from PIL import Image
 
 from sightline.ahead import in_order
 from sightline.decode import large_alone
-from sightline.devices import autocast, cores
+from sightline.devices import EMULATED, autocast, cores, emulates_bf16, pick_device
 from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
 from sightline.errors import SightlineError, UnreadableImageError
 from sightline.exported_folder import check_folder, open_folder
 from sightline.image_like import ImageLike, reader
+from sightline.model_folder import ModelFolder
 from sightline.preprocess import Preprocess
 from sightline.progress import track
 from sightline.views import TestTimeAugmentation, averaged, check_views, needs_canvas, views
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from sightline.data.loader import Batches
+
+log = logging.getLogger("sightline")
 
 BATCH_SIZE = 32
 """Images that are answered at once unless asked otherwise."""
@@ -92,6 +96,8 @@ class Predictor:
             engine = choose(folder, settings, self._batch_size)
         self.engine = engine or engines_for(folder)[0]
         """The name of what computes."""
+        if settings.precision == "bf16" and isinstance(folder, ModelFolder) and emulates_bf16(pick_device(device)):
+            log.info(EMULATED.format(f"the engine {self.engine}"))
         self._network = open_network(folder, self.engine, settings)
         self._num_decoders = min(MOST_DECODERS, threads or cores())
 

@@ -169,6 +169,15 @@ def test_settings_that_the_parent_s_weights_don_t_fit_are_refused_with_those_the
     override(recipe_from(parent.path), [setting, remedy.removeprefix("--set ").strip("'")])
 
 
+def test_the_side_that_images_are_resized_to_goes_with_the_side_that_is_seen(
+    parent: ModelFolder, tmp_path: Path
+) -> None:
+    asked = override(recipe_from(parent.path), ["data.image_size=32", "data.resize=36"])
+    resize = parent.spec.preprocess.resize
+    with pytest.raises(RecipeError, match=rf"Pass --set data\.image_size=16 --set data\.resize={resize}\.$"):
+        train(asked, tmp_path / "nowhere", out=tmp_path / "run")
+
+
 def test_dropping_classes_needs_a_model_folder(tmp_path: Path, parent: ModelFolder) -> None:
     weights = shutil.copy(parent.path / "weights.safetensors", tmp_path / "weights.safetensors")
     chosen = override(RECIPE, [f"model.pretrained={weights}", "finetune.drop_classes=true"])

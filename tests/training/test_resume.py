@@ -14,9 +14,10 @@ import pytest
 from making import make_photos
 
 from sightline.errors import ModelError, RecipeError
+from sightline.files import write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
-from sightline.recipe_text import override
+from sightline.recipe_text import override, to_yaml
 from sightline.training import resume, train
 from sightline.training.run import Run
 from sightline.training.task import ClassificationTask
@@ -266,3 +267,13 @@ def test_a_second_ctrl_c_is_one_line_and_the_run_can_be_resumed(data: Path, tmp_
     assert rest == ["Stopped at once. The same call goes on (`train`: with --resume) from the last checkpoint."]
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
     assert ModelFolder.read(tmp_path / "run").spec.figures
+
+
+def test_a_run_that_can_t_be_computed_here_goes_on_where_it_was_begun(data: Path, tmp_path: Path) -> None:
+    write_text(
+        tmp_path / "run" / "recipe.yaml", to_yaml(override(RECIPE, ["train.precision=fp16", "train.device=cpu"]))
+    )
+    with pytest.raises(
+        RecipeError, match=r"^train\.precision 'fp16' needs a GPU\. .* resume it there, or train anew\.$"
+    ):
+        resume(data, out=tmp_path / "run")

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from sightline.errors import SightlineError
+from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_text
 from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_yaml
 from sightline.studies import Arm, Study
 from sightline.training import fastest
 from sightline.tuning.jobs import Job
-from sightline.tuning.runs import check_jobs, plan, settled
+from sightline.tuning.runs import check_jobs, plan, run_all, settled
 from sightline.tuning.vary import factor_of, factor_of_arms
 
 RECIPE = override(Recipe(), ["model.name=resnet20", "data.image_size=16", "train.fast=auto", "train.device=cpu"])
@@ -107,3 +107,10 @@ def test_what_the_user_chose_and_what_takes_no_step_are_left_as_they_are(tmp_pat
 
 def probe() -> Recipe:
     return override(RECIPE, ["finetune.probe=true", "model.pretrained=weights.safetensors"])
+
+
+def test_no_run_begins_where_it_can_t_be_computed_as_the_others_were(tmp_path: Path) -> None:
+    jobs = jobs_of(tmp_path, "optim.lr=0.1,0.3")
+    begin(jobs[0], fastest.Candidate(precision="fp16", channels_last=False))
+    with pytest.raises(RecipeError, match=r"^train\.precision 'fp16' needs a GPU\. The others were computed so"):
+        run_all(settled(jobs), tmp_path / "nowhere", side_by_side=1, threads=None)

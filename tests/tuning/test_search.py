@@ -186,6 +186,18 @@ def test_how_to_compute_is_settled_once_for_a_search(tmp_path: Path, monkeypatch
         assert (train.fast, train.precision) == ("off", "bf16")
 
 
+def test_no_trial_begins_where_it_can_t_be_computed_as_the_others_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = replace(search(), recipe=override(RECIPE, ["train.fast=auto"]))
+    elsewhere = partial(override, settings=["train.fast=off", "train.precision=fp16"])  # which takes a GPU
+    monkeypatch.setattr("sightline.tuning.identity.resolved", elsewhere)
+    with opened(searched, tmp_path / "t") as trials:
+        with pytest.raises(RecipeError, match=r"^train\.precision 'fp16' needs a GPU\. The others were computed so"):
+            trials.next(may_begin=True)
+        assert trials.num_begun == 0
+
+
 def test_a_machine_that_is_gone_holds_up_no_confirmation(tmp_path: Path) -> None:
     shared = replace(search(), storage=f"journal:{tmp_path}/trials.log")
     with opened(shared, tmp_path / "gone") as gone:

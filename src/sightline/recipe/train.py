@@ -165,7 +165,7 @@ class TrainConfig:
         if self.winograd and not self.packed_gradients:
             raise RecipeError(
                 "train.winograd is of train.packed_gradients, whose loops compute what it doesn't; "
-                "train.packed_gradients is false. Set both."
+                "train.packed_gradients is false. Set both, or neither."
             )
 
     def _check_looks(self) -> None:

@@ -168,10 +168,11 @@ def _start(
 
 def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split]) -> ModelFolder:
     from sightline.training.checkpoint import load_checkpoint
-    from sightline.training.job import check_job, measure_job, run_job
+    from sightline.training.job import check_begun, check_job, measure_job, run_job
 
     if _has_ended(folder, measure):
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
+    check_begun(recipe, "The run was begun where it could and keeps its recipe: resume it there, or train anew.")
     check_job(recipe)
     prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))

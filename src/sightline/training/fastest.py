@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.data.loader import MEMORY_RAN_OUT, MemoryRanOutError, explained_failures
-from sightline.devices import autocast, emulates_bf16, pick_device
+from sightline.devices import autocast, emulates_bf16, pick_device, synchronize
 from sightline.errors import SightlineError
 from sightline.files import cache_folder, write_json
 from sightline.measuring.machine import instructions, processor
@@ -186,7 +186,7 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         (model, optimizer), (noise, targets) = built(candidate), batch()
         layout = torch.channels_last if candidate.channels_last else torch.contiguous_format
         images = noise.contiguous(memory_format=layout)
-        _wait(device)
+        synchronize(device)
         began = time.perf_counter()
         with autocast(device, candidate.precision):
             outputs = model.training_outputs(images)
@@ -194,7 +194,7 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        _wait(device)
+        synchronize(device)
         return time.perf_counter() - began
 
     def forget() -> None:
@@ -214,11 +214,6 @@ def _steps(recipe: Recipe, network: Architecture, device: torch.device) -> Timer
         return math.inf
 
     return step
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def _gpu_has_bf16() -> bool:

@@ -17,7 +17,7 @@ from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import MemoryRanOutError, explained_failures
 from sightline.data.prepare import prepare
 from sightline.data.table import ImageTable
-from sightline.devices import autocast, pick_device
+from sightline.devices import autocast, pick_device, synchronize
 from sightline.errors import SightlineError
 from sightline.models import Classifier
 from sightline.randomness import seed_torch
@@ -170,8 +170,7 @@ class _Steps:
         clip_gradients(self._model, self._recipe.optim)
         self._optimizer.step()
         self._optimizer.zero_grad()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(self._device)
         return time.perf_counter() - began
 
 

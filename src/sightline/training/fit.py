@@ -74,7 +74,7 @@ def trainer_for(recipe: Recipe, device: torch.device, callbacks: list[lightning.
 def check_precision(config: TrainConfig, device: torch.device) -> None:
     """Raise RecipeError for a precision the device can't train in."""
     if config.precision == "fp16" and device.type == "cpu":
-        raise RecipeError("train.precision 'fp16' needs a GPU; on this CPU use 'bf16' or 'float32'.")
+        raise RecipeError("train.precision 'fp16' needs a GPU. On this CPU set train.precision to bf16 or float32.")
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class GradientWatch:
 
     def _mean_norms(self) -> list[tuple[float | None, float | None]]:
         """Of each stage: the gradient's norm, and that divided by the weights'."""
-        seen = [norms.double().cpu() for norms in self._norms if torch.isfinite(norms).all()]
+        seen = [norms.cpu().double() for norms in self._norms if torch.isfinite(norms).all()]
         if not seen:
             return [(None, None)] * len(self._parameters())
         norms = torch.stack(seen)  # (updates, stages, 2)
@@ -162,7 +162,7 @@ class GradientWatch:
 
     def _dead(self, stage: str) -> float | None:
         flags = list(self._of_stage(self._alive, stage))
-        return 1 - torch.cat(flags).double().mean().item() if flags else None
+        return 1 - torch.cat(flags).cpu().double().mean().item() if flags else None
 
     def _share_saturated(self, stage: str) -> float | None:
         counts = list(self._of_stage(self._saturated, stage))

@@ -22,8 +22,8 @@ from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.data.table import Split
 from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
-from sightline.devices import emulates_bf16, memory, pick_device
-from sightline.errors import ModelError
+from sightline.devices import EMULATED, emulates_bf16, memory, pick_device
+from sightline.errors import ModelError, RecipeError
 from sightline.evaluation import BATCH_SIZE, evaluate_images, keep_evaluation
 from sightline.model_folder import Architecture, ModelFolder, ModelSpec, Provenance
 from sightline.models import Classifier, fit_note
@@ -66,6 +66,15 @@ def check_job(recipe: Recipe) -> None:
         find_teacher(recipe.distill)
     if recipe.distill.unlabelled is not None:
         place_of(recipe.distill.unlabelled)
+
+
+def check_begun(recipe: Recipe, way_out: str) -> None:
+    """Raise RecipeError, and say `way_out`, where this machine can't compute as what was begun elsewhere does."""
+    try:
+        check_precision(recipe.train, pick_device(recipe.train.device))
+        check_layers(recipe.train)
+    except RecipeError as error:
+        raise RecipeError(f"{str(error).partition('. ')[0]}. {way_out}") from error
 
 
 def _check_memory(model: Classifier, name: str) -> None:
@@ -185,6 +194,9 @@ def _train(
     if recipe.train.checkpoint_activations:
         checkpoint_activations(model)
     _announce(recipe, prepared, model, device)
+    if recipe.train.precision == "bf16" and emulates_bf16(device):
+        advice = "" if checkpoint is not None else " --set train.fast=auto takes what is fastest here."
+        log.info(EMULATED.format("the recipe") + advice)
     for note in (*(model.start.notes if model.start is not None else ()), *task.freezing.plan()):
         log.info(note)
     num_workers = recipe.data.num_workers
@@ -268,11 +280,6 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
         f"about {estimate.total / 1e6:,.0f} MB in training beside the libraries' own; "
         f"{length} on {device.type}, {recipe.train.precision}."
     )
-    if recipe.train.precision == "bf16" and emulates_bf16(device):
-        log.info(
-            "This processor has no instructions for bfloat16, in which the recipe computes: that may be several "
-            "times slower than float32. --set train.fast=auto takes what is fastest here."
-        )
 
 
 def _provenance(recipe: Recipe, prepared: Prepared, pool: Pool, device: torch.device) -> Provenance:

@@ -22,8 +22,15 @@ def _advice(recipe: Recipe) -> list[str]:
         found.append(f"mend data.mean and data.std, which make pixels as large as {largest:,.0f}, where 2 is usual")
     if optim.lr > HIGH_RATES.get(optim.name, 0.01):
         found.append(f"lower optim.lr ({optim.lr}), which is high for {optim.name}")
+    exact = " ".join(["train.fast=off train.precision=float32", *_of_half(recipe)])
     if precision == "fp16":
-        found.append("set train.fast=off with train.precision=bf16 or float32: fp16 has no number above 65,504")
+        found.append(f"set {exact}: fp16 has no number above 65,504")
     if precision == "bf16":
-        found.append("set train.fast=off with train.precision=float32: bf16 keeps no more than 3 digits")
+        found.append(f"set {exact}: bf16 keeps no more than 3 digits")
     return found or [f"lower optim.lr ({optim.lr}), lengthen optim.warmup_epochs, or set optim.clip_norm=1"]
+
+
+def _of_half(recipe: Recipe) -> list[str]:
+    """What float32 has no use for."""
+    names = ("depthwise_float32", "mixed_attention", "fused_attention")
+    return [f"train.{name}=false" for name in names if getattr(recipe.train, name)]

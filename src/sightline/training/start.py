@@ -198,6 +198,8 @@ def _check_parent(recipe: Recipe, parent: ModelFolder) -> None:
         "data.std": (data.std, preprocess.std),
         "data.interpolation": (data.interpolation, preprocess.interpolation),
     }
+    if data.image_size != preprocess.image_size and data.resize is not None:  # one goes with the other
+        pairs["data.resize"] = data.resize, preprocess.resize
     needed = {name: theirs for name, (asked, theirs) in pairs.items() if asked != theirs}
     if needed:
         raise RecipeError(f"The model in {str(parent.path)!r} was made with other settings. Pass {_settings(needed)}.")

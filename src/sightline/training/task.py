@@ -153,7 +153,8 @@ class ClassificationTask(lightning.LightningModule):
     def _count(self, loss: Tensor, logits: Tensor, batch: Batch) -> None:
         """Add to the epoch's sums without waiting for the device."""
         progress = self.progress
-        progress.loss_sum = progress.loss_sum + loss.double() * len(batch.samples)
+        wide = torch.float32 if loss.device.type == "mps" else torch.float64  # which Apple's GPUs lack
+        progress.loss_sum = progress.loss_sum + loss.to(wide) * len(batch.samples)
         right = logits.argmax(1) == batch.targets.argmax(1)
         if self.num_labelled is not None:
             right &= batch.targets.sum(1) > 0

@@ -21,6 +21,12 @@ from sightline.studies import Arm
 
 log = logging.getLogger("sightline")
 
+ELSEWHERE = (
+    "The others were computed so, where that could be done. Go on there, or begin anew with another --out and "
+    "--set train.fast=off, which any machine follows."
+)
+"""What to do where this machine can't compute as a study's or a search's first one did."""
+
 _KIBI = 1024
 """Linux counts a process's peak of memory in these many bytes."""
 
@@ -127,4 +133,4 @@ def _log_to(path: Path) -> None:
 
 def _peak_memory() -> int:
     """Bytes this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KIBI
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else _KIBI)

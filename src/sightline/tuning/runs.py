@@ -12,7 +12,7 @@ from sightline.progress import track
 from sightline.recipe import Recipe
 from sightline.recipe_text import from_yaml
 from sightline.studies import Arm, Study
-from sightline.tuning.jobs import Job
+from sightline.tuning.jobs import ELSEWHERE, Job
 from sightline.tuning.pool import Pool, sigterm_stops
 
 log = logging.getLogger("sightline")
@@ -117,12 +117,19 @@ def _step_of(recipe: Recipe) -> str:
 
 
 def run_all(jobs: Sequence[Job], data: str | Path, *, side_by_side: int, threads: int | None) -> None:
-    """Train what has not ended yet. Raises KeyboardInterrupt when the user stopped it."""
+    """Train what has not ended yet.
+
+    Raises RecipeError where this machine can't compute as the first did, KeyboardInterrupt when the user stopped it.
+    """
+    from sightline.training.job import check_begun
+
     waiting = [job for job in jobs if not job.done]
     if len(waiting) < len(jobs):
         log.info(f"{len(jobs) - len(waiting)} of {len(jobs)} runs have ended before and are kept.")
     if not waiting:
         return
+    for job in waiting:
+        check_begun(job.recipe, ELSEWHERE)
     with sigterm_stops(), Pool(data, side_by_side=side_by_side, threads=threads) as pool:
         for job in track(pool.train(waiting), total=len(waiting), label="Training", unit="runs"):
             if job.failure is not None:

@@ -14,11 +14,12 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.recipe_text import override
 from sightline.studies import Arm
+from sightline.training.job import check_begun
 from sightline.tuning.board import Standing
 from sightline.tuning.costs import costs, told
 from sightline.tuning.identity import begin, check_runs, settled
 from sightline.tuning.importance import importance_of
-from sightline.tuning.jobs import Job
+from sightline.tuning.jobs import ELSEWHERE, Job
 from sightline.tuning.proposing import learns_from_all, pruner_of, sampler_of
 from sightline.tuning.results import judged, read_curve
 from sightline.tuning.searches import Search, SearchResult, State, TrialFigures
@@ -83,6 +84,7 @@ class Trials:
                 return trial, lock, len(frozen.intermediate_values)
         if len(known) >= self._search.trials or not may_begin:
             return None
+        check_begun(self._search.recipe, ELSEWHERE)
         trial = self._study.ask()
         lock = self._claim(trial.number)
         if lock is None:
