@@ -11,8 +11,9 @@ import openvino.opset13 as opset
 import pytest
 from filled import CLASSES, Exports
 
-from sightline.errors import ModelError
+from sightline.errors import DataError, ModelError
 from sightline.exported_folder import ExportedFolder
+from sightline.exporting import export
 from sightline.formats import open_exported
 from sightline.formats.openvino import LIGHT_BYTES, OpenVinoRunner
 
@@ -56,6 +57,17 @@ def test_bf16_is_named_in_the_folder_and_in_its_name(exports: Exports) -> None:
     assert folder.artefact.precision == "bf16"
     assert folder.path.name == "model-openvino-bf16"
     assert ExportedFolder.read(folder.path).artefact.parity["tolerance"]["max_difference"] == 0.5
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_a_comparison_that_may_not_be_of_bf16_says_so(
+    emulated: bool, exports: Exports, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sightline.exporting.emulates_bf16", lambda _: emulated)
+    model = exports("openvino").path.parent / "model"
+    with caplog.at_level("INFO", logger="sightline"), pytest.raises(DataError):
+        export(model, "openvino", precision="bf16", data=tmp_path / "none", out=tmp_path / "out")
+    assert any("the comparison then says nothing of bfloat16" in message for message in caplog.messages) == emulated
 
 
 def test_answers_do_not_change_when_the_batch_is_computed_again(folder: ExportedFolder) -> None:

@@ -4,6 +4,7 @@
 images it was validated on, and gives the folder its name only when they are within the format's tolerance.
 """
 
+import logging
 import os
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.command_line import command_line
 from sightline.data.outside import check_outside
 from sightline.deps import require, require_torch
+from sightline.devices import emulates_bf16
 from sightline.errors import ModelError
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
 from sightline.files import whole_folder
@@ -23,6 +25,8 @@ from sightline.model_folder import ModelFolder, sha256
 if TYPE_CHECKING:
     from sightline.exporting.comparing import Images
     from sightline.exporting.parity import Parity
+
+log = logging.getLogger("sightline")
 
 NUM_IMAGES = 256
 """Images that an export is compared on, unless asked otherwise or where there are fewer."""
@@ -78,6 +82,13 @@ def _check(form: str, precision: str, num_images: int) -> Format:
     require_torch("Exporting")
     for module in chosen.modules:
         require(module, extra=chosen.extra or "", purpose=f"Exporting to {form}")
+    import torch
+
+    if precision == "bf16" and emulates_bf16(torch.device("cpu")):
+        log.info(
+            "This processor has no instructions for bfloat16. A runtime may compute in float32 here, and the "
+            "comparison then says nothing of bfloat16: export on a machine like the one that will answer."
+        )
     return chosen
 
 
