@@ -2,6 +2,7 @@
  * a pass over the rows for the images' and one for the weights'. depthwise.py calls it.
  */
 
+#include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,14 +110,13 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
     if (is_done) {
         memset(sums, 0, (parts * taps + 1) * room * sizeof *sums);
         threads = least(threads, parts);
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int thread = 0; thread < threads; thread++)
-            for (int part = thread; part < parts; part += threads) {
-                int end = (int)((int64_t)s->batch * (part + 1) / parts);
-                for (int image = (int)((int64_t)s->batch * part / parts); image < end; image++)
-                    add_image(s, x + image * plane, grad + image * out_plane, zeros, at + (int64_t)thread * pixels,
-                              sums + part * taps * room);
-            }
+#pragma omp parallel for num_threads(threads) schedule(dynamic) /* cores that others use are not equally fast */
+        for (int part = 0; part < parts; part++) {
+            const float **own = at + (int64_t)omp_get_thread_num() * pixels;
+            int end = (int)((int64_t)s->batch * (part + 1) / parts);
+            for (int image = (int)((int64_t)s->batch * part / parts); image < end; image++)
+                add_image(s, x + image * plane, grad + image * out_plane, zeros, own, sums + part * taps * room);
+        }
         for (int channel = 0; channel < s->channels; channel++)
             for (int tap = 0; tap < taps; tap++) {
                 const float *of_part = sums + (channel / WIDTH * taps + tap) * WIDTH + channel % WIDTH;
@@ -208,10 +208,12 @@ int image_gradient(const float *grad, const float *weights, float *result, const
     float *zeros = calloc(up(s->channels, WIDTH) * WIDTH, sizeof *zeros);
     int is_done = at && row_of && all && zeros;
     if (is_done) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int thread = 0; thread < threads; thread++) {
+#pragma omp parallel num_threads(threads)
+        {
+            int thread = omp_get_thread_num();
             Room own = {at + thread * places, row_of + (int64_t)thread * s->kernel_height, all + thread * taps};
-            for (int64_t row = rows * thread / threads; row < rows * (thread + 1) / threads; row++)
+#pragma omp for schedule(dynamic, 16)
+            for (int64_t row = 0; row < rows; row++)
                 write_row(s, grad, weights, row, zeros, own, result + row * s->width * s->channels);
         }
     }

@@ -3,6 +3,7 @@
  * by side. winograd.py calls it.
  */
 
+#include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -256,12 +257,12 @@ int convolve(const float *x, const float *weight, float *y, const Shape *s, int 
     float *space = aligned(weights + threads * own);
     if (!space) return 0;
     by_places(s, weight, is_back, threads, space);
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int thread = 0; thread < threads; thread++) {
-        float *mine = space + weights + thread * own, *nothing = mine + pixels + products;
+#pragma omp parallel num_threads(threads)
+    {
+        float *mine = space + weights + omp_get_thread_num() * own, *nothing = mine + pixels + products;
         memset(nothing, 0, zeros * sizeof *nothing);
-        int end = (int)((int64_t)t.blocks * (thread + 1) / threads);
-        for (int block = (int)((int64_t)t.blocks * thread / threads); block < end; block++) {
+#pragma omp for schedule(dynamic) /* cores that others use, too, are not equally fast */
+        for (int block = 0; block < t.blocks; block++) {
             int count = in_block(&t, block);
             gather_pixels(s, &t, (int64_t)block * t.block, count, 0, count, s->channels, x, nothing, mine);
             convolve_block(s, &t, block, mine, space, mine + pixels, y);
@@ -277,7 +278,7 @@ int convolve(const float *x, const float *weight, float *y, const Shape *s, int 
  */
 int weight_gradient(const float *x, const float *grad, float *result, const Shape *s, int threads) {
     Tiles t = cut(s, 28 * 1024, 64, 1024, 1);
-    int outs = s->out_channels, in = panels(s->channels);
+    int outs = s->out_channels, in = panels(s->channels), parts = 4 * threads;
     int64_t pixels = PLACES * step(s->channels, t.block), slopes = PLACES * step(outs, t.block);
     int64_t apart = step(s->channels, outs), zeros = (int64_t)most(in, panels(outs)) * WIDTH;
     float *space = aligned(pixels + slopes + PLACES * apart + zeros);
@@ -291,13 +292,13 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
         for (int block = 0; block < t.blocks; block++) {
             int64_t first = (int64_t)block * t.block;
             int count = in_block(&t, block);
-#pragma omp for schedule(static)
-            for (int part = 0; part < threads; part++) {
-                int begin = (int)((int64_t)count * part / threads), end = (int)((int64_t)count * (part + 1) / threads);
+#pragma omp for schedule(dynamic)
+            for (int part = 0; part < parts; part++) {
+                int begin = (int)((int64_t)count * part / parts), end = (int)((int64_t)count * (part + 1) / parts);
                 gather_pixels(s, &t, first, count, begin, end, s->channels, x, nothing, space);
                 gather_slopes(s, &t, first, count, begin, end, outs, grad, nothing, all_slopes);
             }
-#pragma omp for schedule(static)
+#pragma omp for schedule(dynamic)
             for (int product = 0; product < PLACES * in; product++) {
                 int place = product / in, panel = product % in;
                 const float *there = space + place * step(s->channels, count) + (int64_t)panel * count * WIDTH;
