@@ -235,6 +235,18 @@ def test_an_exported_model_and_missing_images_are_refused(parent: ModelFolder, t
     assert not (tmp_path / "out").exists()
 
 
+def test_an_unreadable_image_of_other_data_is_left_out_where_a_step_that_trains_is_told_so(
+    photos: Path, run_cli: Cli, parent: ModelFolder, tmp_path: Path
+) -> None:
+    (photos / "red" / "003.jpg").write_bytes(b"")
+    call = ("compress", parent.path, photos, "--prune", "macs=0.6", "--out", tmp_path / "out", "--epochs")
+    way_out = "Remove or replace it, or pass --set data.on_unreadable=leave_out where a step trains."
+    code, _, said = run_cli(*call, "0")
+    assert (code, way_out in said) == (2, True), said
+    code, _, said = run_cli(*call, "1", "--set", "data.on_unreadable=leave_out")
+    assert code == 0, said
+
+
 def test_an_out_that_holds_something_else_is_refused(parent: ModelFolder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path, tmp_path / "file"):

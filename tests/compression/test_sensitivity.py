@@ -9,7 +9,7 @@ import torch
 from sightline.compressing.images import find_images
 from sightline.compressing.sensitivity import _Judge, sensitivity
 from sightline.data.loader import Batches
-from sightline.errors import ModelError
+from sightline.errors import DataError, ModelError
 from sightline.model_folder import ModelFolder
 from sightline.models import Classifier
 
@@ -36,6 +36,12 @@ def test_ratios_outside_0_to_1_are_refused(parent: ModelFolder) -> None:
         sensitivity(parent, ratios=(0.5, 1.5))
     with pytest.raises(ModelError, match="measures the loss itself"):
         sensitivity(parent, importance="taylor")
+
+
+def test_an_unreadable_image_is_to_be_removed_or_replaced(photos: Path, parent: ModelFolder) -> None:
+    (photos / "red" / "003.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"the file is empty\).* Remove or replace it\.$"):
+        sensitivity(parent, photos)
 
 
 @pytest.mark.parametrize("option", [("--max-drop", "1"), ("--out", "x"), ("--set", "seed=1"), ("--epochs", "5")])
