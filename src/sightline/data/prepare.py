@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REPLACE = "Remove or replace {them}."
 """What to do about images that can't be read; {them} is one or several."""
 LEAVE_OUT = "Remove or replace {them}, or pass --set data.on_unreadable=leave_out."
+PUT_BACK = "Put back what was there, or train anew."
+"""Where a run goes on, which keeps its images and its recipe."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.data.fewer import few_of_each_split, rarest_labels
 from sightline.data.outside import check_outside
-from sightline.data.prepare import Prepared, prepare
+from sightline.data.prepare import PUT_BACK, Prepared, prepare
 from sightline.data.split import Splits
 from sightline.data.table import Split
 from sightline.errors import ModelError, RecipeError, SightlineError, path_of
@@ -173,7 +173,7 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Sp
     if _has_ended(folder, measure):
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
     check_job(recipe)
-    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
+    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json", advice=PUT_BACK)
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
     if (folder / "model.json").exists():
         return measure_job(recipe, prepared, folder, measure=_unmeasured(folder, measure))

@@ -19,7 +19,7 @@ from sightline.data.loader import Batches, Pixels
 from sightline.data.order import in_order
 from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
-from sightline.data.prepare import Prepared
+from sightline.data.prepare import LEAVE_OUT, PUT_BACK, Prepared
 from sightline.data.table import Split
 from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
 from sightline.devices import emulates_bf16, memory, pick_device
@@ -104,7 +104,7 @@ def run_job(
     measure: Sequence[Split],
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
-    pool = _pool(recipe, prepared)
+    pool = _pool(recipe, prepared, goes_on=checkpoint is not None)
     if checkpoint is not None:
         _check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
     record(pool, folder / "splits.json")
@@ -117,7 +117,7 @@ def measure_job(recipe: Recipe, prepared: Prepared, folder: Path, *, measure: Se
     """Measure the network of a run that was ended after its training, as `run_job` would have done."""
     known = ModelFolder.read(folder).spec.provenance.data["fingerprint"]
     _check_images(known, prepared.fingerprint, recipe, prepared, folder)
-    with _store(recipe, _pool(recipe, prepared)) as store:
+    with _store(recipe, _pool(recipe, prepared, goes_on=True)) as store:
         return _measured(recipe, prepared, folder, measure, store)
 
 
@@ -142,12 +142,13 @@ def _check_images(known: str, found: str, recipe: Recipe, prepared: Prepared, fo
         )
 
 
-def _pool(recipe: Recipe, prepared: Prepared) -> Pool:
+def _pool(recipe: Recipe, prepared: Prepared, *, goes_on: bool) -> Pool:
     """What is trained on: the data's own images, and those without labels where the recipe names some."""
     if recipe.distill.unlabelled is None:
         return labelled(prepared)
     leave_out = recipe.data.on_unreadable == "leave_out"
-    return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out)
+    advice = PUT_BACK if goes_on else LEAVE_OUT
+    return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out, advice=advice)
 
 
 def _locations(recipe: Recipe, prepared: Prepared) -> str:
