@@ -81,6 +81,9 @@ def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
 
     Raises like `train`.
     """
+    from sightline.training.job import check_job
+
+    check_job(recipe)  # of what a short run leaves out, too
     with tempfile.TemporaryDirectory() as folder:
         _start(shortened(recipe, 1), data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
