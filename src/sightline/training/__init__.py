@@ -81,10 +81,11 @@ def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
 
     Raises like `train`.
     """
+    from sightline.training.interruption import NOTHING_KEPT, told_of_a_stop
     from sightline.training.job import check_job
 
     check_job(recipe)  # of what a short run leaves out, too
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, told_of_a_stop(NOTHING_KEPT):
         _start(shortened(recipe, 1), data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
 

@@ -36,7 +36,7 @@ from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizi
 from sightline.training.fit import check_precision, determinism_restored, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
-from sightline.training.interruption import GOES_ON
+from sightline.training.interruption import way_on
 from sightline.training.labels import build_loss
 from sightline.training.layers import check_layers, settle_layers
 from sightline.training.order import training_order
@@ -218,7 +218,7 @@ def _train(
 def _run_through(run: Run, training: Batches, device: torch.device, checkpoint: Checkpoint | None) -> None:
     """Train to the recipe's end, and keep the weights it says. Raises KeyboardInterrupt when the user stopped it."""
     if not fit(run, training, device, checkpoint):
-        log.info(f"Stopped. {GOES_ON} from {run.last}.")
+        log.info(f"Stopped. {way_on(str(run.last))}")
         raise KeyboardInterrupt
     run.task.model.load_state_dict(load_file(run.kept))
     for sentence in run.ending():
