@@ -199,6 +199,8 @@ def test_a_network_of_every_family_without_half_its_units_is_rebuilt_from_shapes
     ("options", "sentence"),
     [
         (["--prune", "macs=0.01"], r"macs=0.01 can't be reached: with every channel cut that may go, 0\.\d+ of"),
+        (["--prune", "macs=0.01"], r"in multiples of 8\). Ask for more than that, or lower --round-to.\n"),
+        (["--prune", "macs=0.001", "--round-to", "1"], r"each layer stay\). Ask for more than that.\n"),
         (["--prune", "macs=1.5"], "above 0 and below 1, got 1.5"),
         (["--prune", "mac=0.5"], "Unknown target 'mac'. Did you mean 'macs'?"),
         (["--prune", "macs"], "such as macs=0.5; got 'macs'"),
