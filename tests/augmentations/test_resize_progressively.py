@@ -11,7 +11,8 @@ from sightline.errors import RecipeError
 from sightline.randomness import Draws
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
-from sightline.training import train
+from sightline.recipes import find_recipe
+from sightline.training import fast_dev_run, train
 from sightline.training.progressive import check_growth
 
 
@@ -41,11 +42,25 @@ def test_a_network_of_one_size_is_refused_before_the_run(name: str, photos: Path
     assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
-def test_the_pools_of_a_network_may_need_larger_images() -> None:
+@pytest.mark.parametrize(
+    ("name", "image_size", "way_out"),
+    [
+        ("alexnet", 224, "Raise its start to 63, or remove it."),
+        ("vgg11", 32, "Remove resize_progressively: the network takes no smaller images."),
+    ],
+)
+def test_the_pools_of_a_network_may_need_larger_images(name: str, image_size: int, way_out: str) -> None:
     from sightline.models import create_model
 
-    recipe = override(Recipe(), ["model.name=alexnet", "augment=[{resize_progressively: {start: 32}}]"])
+    growth = "augment=[{resize_progressively: {start: 24, epochs: 3, step: 4}}]"
+    recipe = override(Recipe(), [f"model.name={name}", f"data.image_size={image_size}", growth])
     with torch.device("meta"):
-        model = create_model("alexnet")
-    with pytest.raises(RecipeError, match="can't be trained on images of 32"):
+        model = create_model(name, num_classes=2, image_size=image_size)
+    with pytest.raises(RecipeError, match="can't be trained on images of 24") as error:
         check_growth(recipe, model)
+    assert str(error.value).endswith(way_out)
+
+
+def test_a_dev_run_refuses_what_the_run_would_although_it_grows_no_images(photos: Path) -> None:
+    with pytest.raises(RecipeError, match="can't be trained on images of 24, as augment.resize_progressively"):
+        fast_dev_run(override(find_recipe("cifar10_speed"), ["model.name=vgg11"]), photos)

@@ -4,7 +4,9 @@ import pytest
 from foreign_network import make_foreign
 from making import make_folder
 
-from sightline.benchmarking.plan import Plan, entries, subjects
+from sightline.benchmarking import _Run
+from sightline.benchmarking.plan import Entry, Plan, Subject, entries, subjects
+from sightline.devices import cores
 from sightline.engines import find_engine
 from sightline.errors import MissingPackageError, SightlineError
 
@@ -54,6 +56,16 @@ def test_an_engine_that_is_not_installed_is_an_error_when_named_and_a_note_when_
     assert left_out == ["'onnx' is left out, since x is not installed."]
     with pytest.raises(MissingPackageError, match=r'pip install "sightline\[onnx\]"'):
         chosen([model], Plan(engines=("onnx",)))
+
+
+@pytest.mark.parametrize(("named", "given"), [((), {"executorch": None, "onnx": cores()}), ((2,), {"executorch": 2})])
+def test_executorch_is_given_no_number_of_threads_unless_one_was_named(
+    named: tuple[int, ...], given: dict[str, int | None], tmp_path: Path
+) -> None:
+    plan, subject = Plan(threads=named), Subject("model", tmp_path, None)
+    run = _Run(plan, [], None, None)
+    for engine, threads in given.items():
+        assert run._job(Entry(subject, engine, "float32"), 1, plan.all_threads[0]).threads == threads
 
 
 def test_a_model_that_is_named_twice_is_refused(model: Path) -> None:

@@ -199,6 +199,8 @@ def test_a_network_of_every_family_without_half_its_units_is_rebuilt_from_shapes
     ("options", "sentence"),
     [
         (["--prune", "macs=0.01"], r"macs=0.01 can't be reached: with every channel cut that may go, 0\.\d+ of"),
+        (["--prune", "macs=0.01"], r"in multiples of 8\). Ask for more than that, or lower --round-to.\n"),
+        (["--prune", "macs=0.001", "--round-to", "1"], r"each layer stay\). Ask for more than that.\n"),
         (["--prune", "macs=1.5"], "above 0 and below 1, got 1.5"),
         (["--prune", "mac=0.5"], "Unknown target 'mac'. Did you mean 'macs'?"),
         (["--prune", "macs"], "such as macs=0.5; got 'macs'"),
@@ -233,6 +235,18 @@ def test_an_exported_model_and_missing_images_are_refused(parent: ModelFolder, t
     with pytest.raises(DataError):
         compress(parent, [CUT], data=tmp_path / "empty", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unreadable_image_of_other_data_is_left_out_where_a_step_that_trains_is_told_so(
+    photos: Path, run_cli: Cli, parent: ModelFolder, tmp_path: Path
+) -> None:
+    (photos / "red" / "003.jpg").write_bytes(b"")
+    call = ("compress", parent.path, photos, "--prune", "macs=0.6", "--out", tmp_path / "out", "--epochs")
+    way_out = "Remove or replace it, or pass --set data.on_unreadable=leave_out where a step trains."
+    code, _, said = run_cli(*call, "0")
+    assert (code, way_out in said) == (2, True), said
+    code, _, said = run_cli(*call, "1", "--set", "data.on_unreadable=leave_out")
+    assert code == 0, said
 
 
 def test_an_out_that_holds_something_else_is_refused(parent: ModelFolder, tmp_path: Path) -> None:

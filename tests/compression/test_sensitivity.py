@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from making import make_folder
 
 from sightline.compressing.images import find_images
 from sightline.compressing.sensitivity import _Judge, sensitivity
 from sightline.data.loader import Batches
-from sightline.errors import ModelError
+from sightline.errors import DataError, ModelError
 from sightline.model_folder import ModelFolder
 from sightline.models import Classifier
+from sightline.pruning.importance import Importance
 
 
 def test_every_layer_has_a_row_for_each_ratio_and_cuts_that_share_of_it(parent: ModelFolder) -> None:
@@ -36,6 +38,21 @@ def test_ratios_outside_0_to_1_are_refused(parent: ModelFolder) -> None:
         sensitivity(parent, ratios=(0.5, 1.5))
     with pytest.raises(ModelError, match="measures the loss itself"):
         sensitivity(parent, importance="taylor")
+
+
+def test_an_unreadable_image_is_to_be_removed_or_replaced(photos: Path, parent: ModelFolder) -> None:
+    (photos / "red" / "003.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"the file is empty\).* Remove or replace it\.$"):
+        sensitivity(parent, photos)
+
+
+@pytest.mark.parametrize("importance", ["batch_norm", "taylor"])
+def test_a_measure_that_a_network_without_batch_norm_can_t_have_names_two_that_it_can(
+    importance: Importance, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "vit", network="vit_ti_16", image_size=32)
+    with pytest.raises(ModelError, match=r"\. Use magnitude or group_norm\.$"):
+        sensitivity(folder, importance=importance)
 
 
 @pytest.mark.parametrize("option", [("--max-drop", "1"), ("--out", "x"), ("--set", "seed=1"), ("--epochs", "5")])

@@ -62,13 +62,21 @@ def test_a_separator_has_a_character(tmp_path: Path) -> None:
 
 def test_a_folder_has_one_label_an_image_and_says_so(tmp_path: Path) -> None:
     write(tmp_path, ["cat/1.png", "dog/1.png"])
-    with pytest.raises(DataError, match=r"has one label an image.*data\.label_separator"):
+    with pytest.raises(
+        DataError, match=r"has one label an image.* \(`check`: --label-separator\) out where you gave it"
+    ):
         scan(tmp_path, label_separator=";")
 
 
 def test_labels_that_look_joined_are_pointed_out(tmp_path: Path) -> None:
     [sentence] = obstacles(scan(listing(tmp_path, ["cat;dog", "bee", "bee", "bee"])))
     assert "If 'cat;dog' means several labels, pass --set 'data.label_separator=\";\"'." in sentence
+
+
+def test_a_folder_s_name_that_looks_joined_is_not_pointed_out(tmp_path: Path) -> None:
+    write(tmp_path, ["cat;dog/1.png", *(f"bee/{number}.png" for number in range(3))])
+    [sentence] = obstacles(scan(tmp_path))
+    assert sentence.endswith("'cat;dog' (1). Add images or remove the class.")
 
 
 def test_a_class_of_too_few_images_is_named(tmp_path: Path) -> None:

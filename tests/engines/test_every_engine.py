@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from sightline import catalog, engines
 from sightline.conversion import converted, farthest
-from sightline.engines import Engine, Settings, engines_for, find_engine, open_network
+from sightline.engines import Engine, Settings, check_engine, engines_for, find_engine, open_network
 from sightline.engines.torch import TorchNetwork
 from sightline.errors import ModelError, SightlineError
-from sightline.exported_folder import ExportedFolder
+from sightline.exported_folder import Artefact, ExportedFolder
 from sightline.files import cache_folder
 from sightline.formats import BF16, FLOAT32
 from sightline.model_folder import ModelFolder
@@ -221,6 +221,35 @@ def test_what_is_far_apart_is_measured_in_units_of_the_logits_spread() -> None:
     assert farthest(logits, logits + np.float32([[0, 0], [0, 0.5]])) == pytest.approx(0.5)
     assert farthest(logits, logits[:, :1]) == float("inf")
     assert not farthest(logits, logits * np.float32("nan")) <= 1
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "way_out"),
+    [
+        ("openvino", "bf16", "For bf16 export the model again, by --precision bf16."),
+        ("openvino", "fp16", "'openvino' can be exported in float32 and bf16 alone. Leave --precision out."),
+        ("onnx", "bf16", "'onnx' can be exported in float32 alone. Leave --precision out."),
+    ],
+)
+def test_an_export_in_another_precision_is_advised_where_its_format_has_that(
+    form: str, precision: str, way_out: str, folder: ModelFolder
+) -> None:
+    described = Artefact(
+        format=form,
+        precision="float32",
+        pixels=True,
+        files={},
+        details={},
+        parent="",
+        command="",
+        created="",
+        versions={},
+        parity={},
+    )
+    exported = ExportedFolder(folder.path, folder.spec, described)
+    with pytest.raises(SightlineError) as error:
+        check_engine(exported, form, Settings(precision=precision))
+    assert str(error.value).endswith(way_out)
 
 
 @pytest.mark.slow

@@ -41,5 +41,5 @@ def test_the_small_form_is_said_aloud_and_ends_where_the_native_form_works() -> 
 
 @pytest.mark.parametrize("name", INCEPTIONS)
 def test_images_too_small_for_either_form_are_refused(name: str) -> None:
-    with pytest.raises(ModelError, match=r"8 pixels are too small .* data\.image_size to at least 16"):
+    with pytest.raises(ModelError, match=r"8 pixels are too small .*data\.resize, too, .* --image-size to at least 16"):
         create_model(name, image_size=8)

@@ -64,5 +64,7 @@ def test_the_grid_of_the_fully_connected_layers_is_never_stretched(image_size: i
 
 
 def test_images_too_small_to_halve_three_times_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"14 pixels are too small for AlexNet.* at least 15"):
+    with pytest.raises(
+        ModelError, match=r"14 pixels are too small for AlexNet.*data\.resize, too, .* --image-size to at least 15"
+    ):
         create_model("alexnet", image_size=14)

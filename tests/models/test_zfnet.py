@@ -36,5 +36,7 @@ def test_the_grid_of_the_fully_connected_layers_is_never_stretched(image_size: i
 
 
 def test_images_too_small_to_halve_three_times_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"11 pixels are too small for ZFNet.* at least 12"):
+    with pytest.raises(
+        ModelError, match=r"11 pixels are too small for ZFNet.*data\.resize, too, .* --image-size to at least 12"
+    ):
         create_model("zfnet", image_size=11)

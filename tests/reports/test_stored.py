@@ -7,7 +7,10 @@ import pytest
 from making import make_folder
 
 from sightline.errors import ModelError
+from sightline.recipe import Recipe
+from sightline.recipe_text import override
 from sightline.reports import check_stored
+from sightline.training import train
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -41,3 +44,15 @@ def test_a_folder_without_these_files_is_fine_and_damaged_figures_may_be_measure
     check_stored(folder, measured="val")
     with pytest.raises(ModelError, match="val.json' can't be read"):
         check_stored(folder, measured="test")
+
+
+def test_the_figures_of_another_split_are_printed_where_there_are_none_to_make_a_page_of(
+    photos: Path, tmp_path: Path, run_cli: Cli
+) -> None:
+    settings = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=1"]
+    folder = train(override(Recipe(), [*settings, "batch_size=12"]), photos, out=tmp_path / "trial", measure=("val",))
+    code, out, err = run_cli("evaluate", folder.path, "--split", "val")
+    assert (code, "error" in err) == (0, False), err
+    assert "accuracy  " in out
+    assert out.endswith(f"`sightline evaluate {folder.path}` measures.\n")
+    assert not (folder.path / "report.html").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from making import make_photos
+from making import make_folder, make_photos
 
-from sightline.errors import ModelError, RecipeError
+from sightline.errors import DataError, ModelError, RecipeError
 from sightline.files import write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
@@ -167,6 +167,25 @@ def test_resuming_on_changed_images_is_refused(data: Path, tmp_path: Path, monke
     (photos / "red" / "000.jpg").write_bytes((photos / "red" / "001.jpg").read_bytes())
     with pytest.raises(ModelError, match="are not those the run"):
         resume(photos, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_an_image_that_went_bad_is_to_be_put_back_before_resuming(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labelled: bool
+) -> None:
+    teacher, others = make_folder(tmp_path / "teacher"), make_photos(tmp_path / "others", count=16)
+    distill = [f"distill.teacher={teacher.path}", f"distill.unlabelled={others}"]
+    recipe = RECIPE if labelled else override(RECIPE, distill)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", call=BATCHES - 1)
+        train(recipe, photos, out=tmp_path / "run")
+    file = (photos if labelled else others) / "red" / "003.jpg"
+    whole = file.read_bytes()
+    file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"could not be read .*\. Put back what was there, or train anew\.$"):
+        resume(photos, out=tmp_path / "run")
+    file.write_bytes(whole)
+    resume(photos, out=tmp_path / "run", measure=())
 
 
 def test_there_is_nothing_to_resume_once_a_run_has_ended(data: Path, whole: ModelFolder) -> None:

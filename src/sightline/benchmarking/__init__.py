@@ -140,11 +140,12 @@ class _Run:
     def _job(self, entry: Entry, batch_size: int, threads: int) -> Job:
         folder = entry.subject.folder
         pixels = None if folder is None or self._labelled is None else str(self._labelled.pixels(folder))
+        chooses_itself = entry.engine == "executorch" and not self._plan.threads  # its runtime refuses a number
         return Job(
             path=str(entry.subject.path),
             engine=entry.engine,
             precision=entry.precision,
-            threads=threads,
+            threads=None if chooses_itself else threads,
             device=entry.device(self._plan),
             batch_size=batch_size,
             image_size=self._image_size,

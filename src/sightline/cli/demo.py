@@ -1,6 +1,7 @@
 """`sightline demo`."""
 
 import csv
+import shlex
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -23,10 +24,13 @@ def demo(
     from sightline.prediction import Predictor
     from sightline.recipes import find_recipe
     from sightline.training import train
+    from sightline.training.interruption import told_of_a_stop
 
     say()
     print("train: sightline train digits --recipe digits", flush=True)
-    folder = train(find_recipe("digits"), "digits", out=out)
+    going_on = "sightline train digits --resume" + ("" if out is None else f" --out {shlex.quote(str(out))}")
+    with told_of_a_stop(f"`{going_on}` goes on from {{last}}."):
+        folder = train(find_recipe("digits"), "digits", out=out)
     print(f"\nevaluate: sightline evaluate {folder.path}", flush=True)
     evaluation = evaluate(folder)
     print_evaluation(evaluation)

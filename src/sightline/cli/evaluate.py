@@ -35,6 +35,7 @@ def evaluate(
     """Measure a model: accuracy, or mean average precision, with its interval, each class, calibration."""
     from sightline.cli.report import print_evaluation, print_report
     from sightline.evaluation import evaluate as run
+    from sightline.evaluation import read_evaluation
     from sightline.exported_folder import open_folder
     from sightline.reports import check_stored
 
@@ -53,4 +54,8 @@ def evaluate(
     if tta is not None:
         print(sentence(tta))
     if writes_report:
-        print_report(open_folder(model))
+        measured = open_folder(model)
+        if read_evaluation(measured, "test") is not None:
+            print_report(measured)
+        else:
+            print(f"No report was written: it shows the test images, which `sightline evaluate {model}` measures.")

@@ -1,5 +1,6 @@
 """The images that compression tunes, calibrates and judges on: the model's own, or others with a split like its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sightline.data.fewer import fewer_to_train, rarest_labels
-from sightline.data.prepare import prepare
+from sightline.data.prepare import REPLACE, prepare
 from sightline.data.split import Splits
 from sightline.data.table import ImageTable, Split
 from sightline.errors import DataError, ModelError
@@ -15,7 +16,9 @@ from sightline.evaluation import check_classes, stored_split
 from sightline.model_folder import ModelFolder
 from sightline.preprocess import Preprocess
 from sightline.recipe import DataConfig, ModelConfig, Recipe
-from sightline.recipe_text import from_yaml
+from sightline.recipe_text import from_yaml, override
+
+_LEAVE_OUT = "Remove or replace {them}, or pass --set data.on_unreadable=leave_out where a step trains."
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +57,18 @@ class Images:
         return [self.table.paths[place] for place in self.places("test").tolist()]
 
 
-def find_images(folder: ModelFolder, data: str | Path | None) -> Images:
+def find_images(folder: ModelFolder, data: str | Path | None, settings: Sequence[str] | None = None) -> Images:
     """The model's own images as it was trained on them, or those of `data`, split by the model's recipe.
+
+    Of the user's `settings`, None where there can be none, the one on unreadable images is followed.
 
     Raises DataError when they have moved, changed, can't be read, or have a class that the model doesn't know.
     """
     recipe = recipe_of(folder)
     if data is not None:
-        prepared = prepare(data, recipe.data, recipe.seed)
+        recipe = override(recipe, [text for text in settings or () if _name(text) == "data.on_unreadable"])
+        advice = REPLACE if settings is None else _LEAVE_OUT
+        prepared = prepare(data, recipe.data, recipe.seed, advice=advice)
         check_classes(prepared.table, folder)
         return Images(str(data), prepared.table, prepared.splits, recipe, fingerprint=prepared.fingerprint)
     location = folder.spec.provenance.data.get("location")
@@ -72,6 +79,10 @@ def find_images(folder: ModelFolder, data: str | Path | None) -> Images:
     _, test = stored_split(folder, "test")
     fingerprint = str(folder.spec.provenance.data.get("fingerprint", ""))
     return Images(location, table, Splits(train, val, test), recipe, own=True, fingerprint=fingerprint)
+
+
+def _name(setting: str) -> str:
+    return setting.partition("=")[0].strip()
 
 
 def recipe_of(folder: ModelFolder) -> Recipe:

@@ -63,7 +63,7 @@ def sensitivity(
     """
     check_importance(importance)
     if importance == "taylor":
-        raise ModelError("Sensitivity measures the loss itself. Use magnitude, group_norm or batch_norm.")
+        raise ModelError("Sensitivity measures the loss itself. Use magnitude or group_norm.")
     wrong = [ratio for ratio in ratios if not 0 < ratio < 1]
     if wrong or not ratios:
         raise ModelError(f"Ratios are shares to cut, above 0 and below 1, got {wrong or 'none'}.")

@@ -110,7 +110,7 @@ def compress(
     _check_methods(methods, folder)
     _check_outside(place, folder, data)
     _check_free(place, methods)
-    judge = Judge(_images(folder, data), device)
+    judge = Judge(_images(folder, data, methods), device)
     _chain(folder, methods, place, judge)
     rows = judge.rows()
     ways = {step_name(number, method): [method] for number, method in enumerate(methods, 1)}
@@ -138,7 +138,8 @@ def sweep(
         _check_methods(methods, folder)
     _check_outside(place, folder, data)
     _check_ours(place, set(ways))
-    judge = Judge(_images(folder, data), device)
+    every = [method for methods in ways.values() for method in methods]
+    judge = Judge(_images(folder, data, every), device)
     judge.begin(folder)
     made_before = place.exists()
     found: dict[str, Folder] = {}
@@ -172,9 +173,10 @@ def _check_outside(place: Path, folder: ModelFolder, data: str | Path | None) ->
             check_outside(place, location)
 
 
-def _images(folder: ModelFolder, data: str | Path | None) -> Images:
+def _images(folder: ModelFolder, data: str | Path | None, methods: Sequence[Method]) -> Images:
     """What to tune, calibrate and judge on; named images may be some that the model was trained on."""
-    images = find_images(folder, data)
+    settings = [text for method in methods if isinstance(method, Trains) for text in method.settings]
+    images = find_images(folder, data, settings)
     if data is not None:
         tell_of_seen_images(folder, images.test_paths())
     return images

@@ -16,6 +16,7 @@ from sightline.data.phrases import listed
 from sightline.data.table import ImageTable
 from sightline.errors import DataError
 
+MANIFESTS = (".csv", ".parquet")
 COLUMNS = ("path", "label", "split")
 
 

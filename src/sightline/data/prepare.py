@@ -22,6 +22,12 @@ from sightline.files import write_json
 if TYPE_CHECKING:
     from sightline.recipe import DataConfig  # importing it takes torch, which nothing here needs
 
+REPLACE = "Remove or replace {them}."
+"""What to do about images that can't be read; {them} is one or several."""
+LEAVE_OUT = "Remove or replace {them}, or pass --set data.on_unreadable=leave_out."
+PUT_BACK = "Put back what was there, or train anew."
+"""Where a run goes on, which keeps its images and its recipe."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -37,11 +43,14 @@ class Prepared:
     """(N,) which rows of the table can be used."""
 
 
-def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path: Path | None = None) -> Prepared:
+def prepare(
+    location: str | Path, config: "DataConfig", seed: int, *, audit_path: Path | None = None, advice: str = LEAVE_OUT
+) -> Prepared:
     """Scan, look at every image, and divide them.
 
     Raises DataError when the images can't be trained on as they are. Unreadable ones are only left out where
-    `config.on_unreadable` says so; else the audit that lists them is written to `audit_path`, and the error names it.
+    `config.on_unreadable` says so; else the audit that lists them is written to `audit_path`, and the error names it
+    and ends with `advice`.
     """
     table = scan(location, label_separator=config.label_separator)
     check_trainable(table)
@@ -52,7 +61,7 @@ def prepare(location: str | Path, config: "DataConfig", seed: int, *, audit_path
         if audit_path is not None:
             write_json(audit_path, findings.to_json())
             listing = f"listed in {audit_path}"
-        raise DataError(f"{_unreadable(findings, listing)}, or pass --set data.on_unreadable=leave_out.")
+        raise DataError(_unreadable(findings, listing, advice))
     splits = split(table, facts, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=seed)
     if config.max_train_images is not None:
         from sightline.data.fewer import fewer_to_train, rarest_labels  # it takes torch, which nothing else here needs
@@ -75,20 +84,20 @@ def readable_table(location: str | Path, *, label_separator: str | None = None) 
     facts = inspect(table)
     if any(fact.error for fact in facts):
         findings = audit(table, facts)
-        raise DataError(f"{_unreadable(findings, _first_reasons(findings))}.")
+        raise DataError(_unreadable(findings, _first_reasons(findings), REPLACE))
     return table
 
 
-def _unreadable(findings: DataAudit, listing: str) -> str:
-    """How many images can't be read, and where they would be missed; the end of the sentence is left open."""
+def _unreadable(findings: DataAudit, listing: str, advice: str) -> str:
+    """How many images can't be read, where they would be missed, and what to do."""
     number = len(findings.unreadable)
     splits = Counter(image.split for image in findings.unreadable)
     held_out = [name for name in ("val", "test") if splits[name]]
     places = [f"{splits[name]:,} {'is' if splits[name] == 1 else 'are'} in the {name} split" for name in held_out]
     where = f"; {' and '.join(places)}" if places else ""
-    it = "it" if number == 1 else "them"
+    what_to_do = advice.format(them="it" if number == 1 else "them")
     total = counted(findings.num_images, "image")
-    return f"{number:,} of {total} could not be read ({listing}){where}. Remove or replace {it}"
+    return f"{number:,} of {total} could not be read ({listing}){where}. {what_to_do}"
 
 
 def _first_reasons(findings: DataAudit) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from sightline.data import digits, named
 from sightline.data.folder import FolderSource, is_text, list_folder, reason
 from sightline.data.layout import arrange, is_image
-from sightline.data.manifest import read_manifest
+from sightline.data.manifest import MANIFESTS, read_manifest
 from sightline.data.shards import is_sharded, read_shards
 from sightline.data.table import ImageTable
 from sightline.data.tar import open_tar
@@ -16,7 +16,6 @@ from sightline.data.zip import open_zip
 from sightline.errors import DataError, path_of
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_MANIFESTS = (".csv", ".parquet")
 EXPECTED = "a folder of class folders or of tar shards, a .zip or .tar of class folders, a .csv or .parquet list"
 
 
@@ -35,10 +34,11 @@ def scan(location: str | Path, *, label_separator: str | None = None) -> ImageTa
         raise DataError(f"The data has no name. Expected is {EXPECTED}, or the name of a set.")
     if label_separator == "":
         raise DataError("A label separator must have a character, such as ';'; without one an image has one label.")
-    if label_separator is not None and not path.name.lower().endswith(_MANIFESTS):
+    if label_separator is not None and not path.name.lower().endswith(MANIFESTS):
         raise DataError(
-            f"{str(location)!r} has one label an image, the folder that it lies in, and data.label_separator says "
-            "there may be several. Set it to null, or name the images in a CSV or Parquet list (path,label)."
+            f"{str(location)!r} has one label an image, the folder that it lies in; several, parted by "
+            f"{label_separator!r}, take a CSV or Parquet list (path,label). Name one, or leave data.label_separator "
+            "(`check`: --label-separator) out where you gave it."
         )
     if not is_text(str(path)):
         raise DataError(f"The name {str(path)!r} is not valid UTF-8. Rename the file or folder.")
@@ -73,7 +73,7 @@ def _file(path: Path, label_separator: str | None) -> ImageTable:
     if name.endswith(TARS):
         source, listing = open_tar(path, str(path))
         return arrange(source, listing, strip=True)
-    if name.endswith(_MANIFESTS):
+    if name.endswith(MANIFESTS):
         return read_manifest(path, str(path), label_separator)
     kind = "a single image" if is_image(name) else "a file of another kind"
     raise DataError(f"{str(path)!r} is {kind}; expected is {EXPECTED}.")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from sightline.data.manifest import MANIFESTS
 from sightline.data.phrases import counted, listed
 from sightline.data.table import SPLITS, ImageTable, Split
 from sightline.errors import DataError
@@ -68,7 +69,8 @@ def _pool(table: ImageTable) -> Counter[str]:
 def _hint(table: ImageTable, small: list[str]) -> str:
     """What to do when it looks as if several labels had been taken for one."""
     joined = next((name for name in small if any(mark in name for mark in ";|,")), None)
-    if table.multi_label or joined is None:
+    is_list = table.source.location.lower().endswith(MANIFESTS)  # nothing else may have several labels
+    if table.multi_label or joined is None or not is_list:
         return ""
     mark = next(mark for mark in ";|," if mark in joined)
     return f" If {joined!r} means several labels, pass --set 'data.label_separator=\"{mark}\"'."

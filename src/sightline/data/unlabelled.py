@@ -19,7 +19,7 @@ from sightline.data.audit import fingerprint
 from sightline.data.inspection import inspect
 from sightline.data.listing import list_images
 from sightline.data.phrases import counted
-from sightline.data.prepare import Prepared
+from sightline.data.prepare import LEAVE_OUT, Prepared
 from sightline.data.table import ImageTable, Source
 from sightline.errors import DataError
 from sightline.files import write_json
@@ -58,11 +58,12 @@ def labelled(prepared: Prepared) -> Pool:
     return Pool(table, table.targets, prepared.splits.train, prepared.fingerprint, len(table))
 
 
-def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: bool) -> Pool:
+def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: bool, advice: str = LEAVE_OUT) -> Pool:
     """The training images of the data, and every image in the folder or archive `location`, whatever folder it is in.
 
     Copies of the data's own images are left out, for a teacher's word on the test images would leak; so are unreadable
-    ones where `leave_out_unreadable` says so. Raises DataError where they may not be, or nothing is left.
+    ones where `leave_out_unreadable` says so. Raises DataError where they may not be, ending with `advice`, or nothing
+    is left.
     """
     found = _table(location)
     facts = inspect(found)
@@ -70,8 +71,8 @@ def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: 
     if broken and not leave_out_unreadable:
         first = "; ".join(f"{fact.path!r}: {fact.error}" for fact in broken[:3])
         raise DataError(
-            f"{len(broken):,} of {counted(len(facts), 'image')} in {location!r} could not be read ({first}). Remove or "
-            f"replace {'it' if len(broken) == 1 else 'them'}, or pass --set data.on_unreadable=leave_out."
+            f"{len(broken):,} of {counted(len(facts), 'image')} in {location!r} could not be read ({first}). "
+            + advice.format(them="it" if len(broken) == 1 else "them")
         )
     own = {fact.sha256 for fact in prepared.facts if fact.sha256}
     kept = [place for place, fact in enumerate(facts) if fact.error is None and fact.sha256 not in own]

@@ -126,9 +126,14 @@ def check_engine(folder: Folder, name: str, settings: Settings) -> None:
     artefact = artefact_of(folder)
     if artefact is not None:
         if settings.precision != artefact.precision:
+            had = find_format(artefact.format).tolerances
             raise SightlineError(
                 f"{str(folder.path)!r} was exported in {artefact.precision}, and held to that. "
-                f"For {settings.precision} export the model again, by --precision {settings.precision}."
+                + (
+                    f"For {settings.precision} export the model again, by --precision {settings.precision}."
+                    if settings.precision in had
+                    else f"{artefact.format!r} can be exported in {' and '.join(had)} alone. Leave --precision out."
+                )
             )
     elif settings.precision not in (precisions := find_engine(name).precisions):
         raise SightlineError(f"{name!r} has no precision {settings.precision!r}. It has: {', '.join(precisions)}.")

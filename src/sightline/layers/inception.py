@@ -57,8 +57,8 @@ def fit_small(config: Any, image_size: int) -> tuple[Any, str]:
     """
     if image_size < 16:
         raise ModelError(
-            f"Images of {image_size} pixels are too small for an Inception network, which takes 16 or more: "
-            "set data.image_size to at least 16."
+            f"Images of {image_size} pixels are too small for an Inception network, which takes 16 or more. "
+            "Set data.image_size (data.resize, too, if it is less) or --image-size to at least 16."
         )
     if image_size >= 128:
         return replace(config, small=False), ""

@@ -125,7 +125,7 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     if image_size < 9:
         raise ModelError(
             f"Images of {image_size} pixels are too small for airbench, which halves them three times and takes 9 or "
-            "more: set data.image_size to at least 9."
+            "more. Set data.image_size (data.resize, too, if it is less) or --image-size to at least 9."
         )
     return config, ""
 

@@ -119,7 +119,7 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     if image_size < 15:
         raise ModelError(
             f"Images of {image_size} pixels are too small for AlexNet, which halves them three times and takes "
-            "15 or more: set data.image_size to at least 15."
+            "15 or more. Set data.image_size (data.resize, too, if it is less) or --image-size to at least 15."
         )
     kernel, stride = (11, 4) if image_size >= 128 else (7, 2) if image_size >= 64 else (5, 1)
     fitted = replace(config, kernel=kernel, stride=stride)

@@ -89,7 +89,7 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     if image_size < 32:
         raise ModelError(
             f"Images of {image_size} pixels are too small for VGG, which halves them five times and takes "
-            "32 or more: set data.image_size to at least 32."
+            "32 or more. Set data.image_size (data.resize, too, if it is less) or --image-size to at least 32."
         )
     grid = min(7, image_size // 32)
     note = "" if grid == 7 else f"the fully connected layers see a {grid}x{grid} map instead of 7x7"

@@ -102,7 +102,7 @@ def _fit(config: Any, image_size: int) -> tuple[Any, str]:
     if image_size < 12:
         raise ModelError(
             f"Images of {image_size} pixels are too small for ZFNet, which halves them three times and takes "
-            "12 or more: set data.image_size to at least 12."
+            "12 or more. Set data.image_size (data.resize, too, if it is less) or --image-size to at least 12."
         )
     strides = NATIVE_STRIDES if image_size >= 128 else (2, 1) if image_size >= 64 else (1, 1)
     fitted = replace(config, strides=strides)

@@ -66,7 +66,7 @@ def _batch_norm(model: nn.Module, group: Group, weights: Mapping[str, Tensor]) -
         kind = type(model).__name__
         raise ModelError(
             f"importance 'batch_norm' needs a batch norm behind each layer, and {group.name!r} of {kind} has none. "
-            "Use magnitude, group_norm or taylor."
+            "Use magnitude or group_norm."
         )
     return torch.stack([_norm(part, weights[part.tensor], 1) for part in scales]).sum(0)
 

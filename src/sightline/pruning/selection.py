@@ -71,10 +71,11 @@ def reach(
     most = choice.removed(scores, 1.0)
     least = cost(most)
     if least > target:
+        rounds = choice.round_to > 1
         raise ModelError(
             f"{words}={target:g} can't be reached: with every channel cut that may go, {least:.3g} of the {words} are "
-            f"left (at least {LEAST:.0%} of each layer stay, in multiples of {choice.round_to}). Ask for more than "
-            "that, or lower round_to."
+            f"left (at least {LEAST:.0%} of each layer stay{f', in multiples of {choice.round_to}' if rounds else ''})."
+            f" Ask for more than that{', or lower --round-to' if rounds else ''}."
         )
     low, high, best = 0.0, 1.0, most
     for _ in range(_STEPS):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.data.fewer import few_of_each_split, rarest_labels
 from sightline.data.outside import check_outside
-from sightline.data.prepare import Prepared, prepare
+from sightline.data.prepare import PUT_BACK, Prepared, prepare
 from sightline.data.split import Splits
 from sightline.data.table import Split
 from sightline.errors import ModelError, RecipeError, SightlineError, path_of
@@ -81,7 +81,11 @@ def fast_dev_run(recipe: Recipe, data: str | Path) -> None:
 
     Raises like `train`.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    from sightline.training.interruption import NOTHING_KEPT, told_of_a_stop
+    from sightline.training.job import check_job
+
+    check_job(recipe)  # of what a short run leaves out, too
+    with tempfile.TemporaryDirectory() as folder, told_of_a_stop(NOTHING_KEPT):
         _start(shortened(recipe, 1), data, Path(folder), MEASURED, limit=2 * recipe.batch_size)
 
 
@@ -174,7 +178,7 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Sp
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
     check_begun(recipe, "The run was begun where it could and keeps its recipe: resume it there, or train anew.")
     check_job(recipe)
-    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json")
+    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json", advice=PUT_BACK)
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
     if (folder / "model.json").exists():
         return measure_job(recipe, prepared, folder, measure=_unmeasured(folder, measure))

@@ -9,12 +9,30 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 
 log = logging.getLogger("sightline")
 
-GOES_ON = "The same call goes on (`train`: with --resume)"
-"""What a user who stopped a run is told; whatever else trains goes on without that option."""
+NOTHING_KEPT = "Nothing was kept."
+
+_told = ContextVar("told", default="The same call goes on (`train`: with --resume) from {last}.")
+"""What a user who stopped a run is told; whatever else trains goes on without that option, unless it says so."""
+
+
+@contextmanager
+def told_of_a_stop(sentence: str) -> Generator[None]:
+    """Runs in this block that the user stops say this, with the checkpoint in the place of "{last}"."""
+    token = _told.set(sentence)
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def way_on(last: str) -> str:
+    """What a user who stopped a run is told, whose checkpoint is `last`."""
+    return _told.get().replace("{last}", last)
 
 
 class _StopAtOnce(BaseException):
@@ -52,7 +70,7 @@ def watch_for_interruption() -> Generator[Callable[[], bool]]:
     try:
         yield look
     except _StopAtOnce:
-        log.info(f"Stopped at once. {GOES_ON} from the last checkpoint.")
+        log.info(f"Stopped at once. {way_on('the last checkpoint')}")
         raise KeyboardInterrupt from None
     finally:
         for number, handler in previous.items():

@@ -19,7 +19,7 @@ from sightline.data.loader import Batches, Pixels
 from sightline.data.order import in_order
 from sightline.data.packed import Packed, packed
 from sightline.data.phrases import counted, listed
-from sightline.data.prepare import Prepared
+from sightline.data.prepare import LEAVE_OUT, PUT_BACK, Prepared
 from sightline.data.table import Split
 from sightline.data.unlabelled import Pool, labelled, place_of, record, with_unlabelled
 from sightline.devices import EMULATED, emulates_bf16, memory, pick_device
@@ -36,7 +36,7 @@ from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizi
 from sightline.training.fit import check_precision, determinism_restored, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
-from sightline.training.interruption import GOES_ON
+from sightline.training.interruption import way_on
 from sightline.training.labels import build_loss
 from sightline.training.layers import check_layers, settle_layers
 from sightline.training.order import training_order
@@ -113,7 +113,7 @@ def run_job(
     measure: Sequence[Split],
 ) -> ModelFolder:
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
-    pool = _pool(recipe, prepared)
+    pool = _pool(recipe, prepared, goes_on=checkpoint is not None)
     if checkpoint is not None:
         _check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
     record(pool, folder / "splits.json")
@@ -126,7 +126,7 @@ def measure_job(recipe: Recipe, prepared: Prepared, folder: Path, *, measure: Se
     """Measure the network of a run that was ended after its training, as `run_job` would have done."""
     known = ModelFolder.read(folder).spec.provenance.data["fingerprint"]
     _check_images(known, prepared.fingerprint, recipe, prepared, folder)
-    with _store(recipe, _pool(recipe, prepared)) as store:
+    with _store(recipe, _pool(recipe, prepared, goes_on=True)) as store:
         return _measured(recipe, prepared, folder, measure, store)
 
 
@@ -151,12 +151,13 @@ def _check_images(known: str, found: str, recipe: Recipe, prepared: Prepared, fo
         )
 
 
-def _pool(recipe: Recipe, prepared: Prepared) -> Pool:
+def _pool(recipe: Recipe, prepared: Prepared, *, goes_on: bool) -> Pool:
     """What is trained on: the data's own images, and those without labels where the recipe names some."""
     if recipe.distill.unlabelled is None:
         return labelled(prepared)
     leave_out = recipe.data.on_unreadable == "leave_out"
-    return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out)
+    advice = PUT_BACK if goes_on else LEAVE_OUT
+    return with_unlabelled(prepared, recipe.distill.unlabelled, leave_out_unreadable=leave_out, advice=advice)
 
 
 def _locations(recipe: Recipe, prepared: Prepared) -> str:
@@ -229,7 +230,7 @@ def _train(
 def _run_through(run: Run, training: Batches, device: torch.device, checkpoint: Checkpoint | None) -> None:
     """Train to the recipe's end, and keep the weights it says. Raises KeyboardInterrupt when the user stopped it."""
     if not fit(run, training, device, checkpoint):
-        log.info(f"Stopped. {GOES_ON} from {run.last}.")
+        log.info(f"Stopped. {way_on(str(run.last))}")
         raise KeyboardInterrupt
     run.task.model.load_state_dict(load_file(run.kept))
     for sentence in run.ending():

@@ -1,5 +1,7 @@
 """Whether a network can be trained on images that grow."""
 
+from dataclasses import replace
+
 import torch
 
 from sightline.augmentations.resize_progressively import ResizeProgressively
@@ -19,8 +21,16 @@ def check_growth(recipe: Recipe, model: Classifier) -> None:
             if reason:
                 raise RecipeError(
                     f"{recipe.model.name!r} for images of {image_size} pixels can't be trained on images of {size}, as "
-                    f"augment.resize_progressively would have it ({reason}). Raise its start, or remove it."
+                    f"augment.resize_progressively would have it ({reason}). {_way_out(growth, model, image_size)}"
                 )
+
+
+def _way_out(growth: ResizeProgressively, model: Classifier, image_size: int) -> str:
+    """What to do: of some networks no smaller size than the images' own goes through."""
+    for start in range(growth.start + 1, image_size):
+        if not any(_refusal(model, size) for size in replace(growth, start=start).sizes(image_size)):
+            return f"Raise its start to {start}, or remove it."
+    return "Remove resize_progressively: the network takes no smaller images."
 
 
 def _refusal(model: Classifier, size: int) -> str:
