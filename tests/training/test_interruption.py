@@ -1,10 +1,10 @@
 """What a run does when it is asked to stop, once and again: in a process of its own, which signals may end."""
 
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import pytest
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
-from sightline.training.task import ClassificationTask
 
 SMALL = ["model.name=resnet20", "data.num_workers=0", "data.cache=false", "epochs=1", "batch_size=4"]
 Cli = Callable[..., tuple[int, str, str]]
@@ -55,14 +54,13 @@ def test_a_run_writes_its_checkpoint_unless_ctrl_c_comes_after_another_signal(
 
 
 def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user stops the run at its first step."""
-    step = ClassificationTask.training_step
+    """The user has asked the run to stop, by its first step; no signal is sent to the process of the tests."""
 
-    def stopping(*arguments: object) -> object:
-        signal.raise_signal(signal.SIGINT)
-        return step(*arguments)  # type: ignore[arg-type]
+    @contextmanager
+    def asked() -> Generator[Callable[[], bool]]:
+        yield lambda: True
 
-    monkeypatch.setattr(ClassificationTask, "training_step", stopping)
+    monkeypatch.setattr("sightline.training.fit.watch_for_interruption", asked)
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "my runs/demo"]])
