@@ -66,7 +66,8 @@ def find_images(folder: ModelFolder, data: str | Path | None, settings: Sequence
     """
     recipe = recipe_of(folder)
     if data is not None:
-        recipe = override(recipe, [text for text in settings or () if _name(text) == "data.on_unreadable"])
+        given = [text for text in settings or () if text.partition("=")[0].strip() == "data.on_unreadable"]
+        recipe = override(recipe, given)
         advice = REPLACE if settings is None else _LEAVE_OUT
         prepared = prepare(data, recipe.data, recipe.seed, advice=advice)
         check_classes(prepared.table, folder)
@@ -79,10 +80,6 @@ def find_images(folder: ModelFolder, data: str | Path | None, settings: Sequence
     _, test = stored_split(folder, "test")
     fingerprint = str(folder.spec.provenance.data.get("fingerprint", ""))
     return Images(location, table, Splits(train, val, test), recipe, own=True, fingerprint=fingerprint)
-
-
-def _name(setting: str) -> str:
-    return setting.partition("=")[0].strip()
 
 
 def recipe_of(folder: ModelFolder) -> Recipe:

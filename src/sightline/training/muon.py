@@ -5,8 +5,8 @@ shares its memory. Source: Muon, An optimizer for hidden layers in neural networ
 https://kellerjordan.github.io/posts/muon/. One learning rate serves both: updates are scaled to the size of AdamW's,
 Muon is Scalable for LLM Training (Liu et al., 2025), equation 4.
 
-Torch's orthogonalises in bfloat16. Where a processor has no instructions for it that takes up to fifty times as long as
-in float32, longer than all else that a step computes (docs/log.md): there it is done in float32.
+Torch's orthogonalises in bfloat16. Where a processor has no instructions for it airbench94's took some thirty times as
+long as in float32, longer than all else that a step computes (docs/log.md): there it is done in float32.
 """
 
 from collections.abc import Callable, Mapping, Sequence
