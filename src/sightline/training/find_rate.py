@@ -21,9 +21,10 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
+from sightline.training.engine import run_quietly, trainer_for
 from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
-from sightline.training.fit import determinism_restored, run_quietly, trainer_for
+from sightline.training.fit import determinism_restored
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.layers import settle_layers

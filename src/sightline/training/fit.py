@@ -1,32 +1,21 @@
-"""Lightning's Trainer, set up as a recipe says and kept quiet."""
+"""A run, from where it stands to its end."""
 
-import logging
-import os
-import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
 
-import lightning
 import torch
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
-from sightline.data.loader import Batches, explained_failures
+from sightline.data.loader import Batches
 from sightline.data.order import TrainingOrder
 from sightline.errors import RecipeError
-from sightline.recipe import Recipe, TrainConfig
+from sightline.recipe import TrainConfig
 from sightline.training.allocator import keep_pages
 from sightline.training.checkpoint import Checkpoint
+from sightline.training.engine import run_quietly, trainer_for
 from sightline.training.interruption import watch_for_interruption
 from sightline.training.progress_bar import ProgressBar
 from sightline.training.run import Run
-
-PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
-    "float32": "32-true",
-    "bf16": "bf16-mixed",
-    "fp16": "16-mixed",
-}
 
 
 def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint | None) -> bool:
@@ -52,25 +41,6 @@ def fit(run: Run, batches: Batches, device: torch.device, checkpoint: Checkpoint
         return run.task.progress.position == run.task.num_batches or bool(run.journal.stopped)
 
 
-def trainer_for(recipe: Recipe, device: torch.device, callbacks: list[lightning.Callback]) -> lightning.Trainer:
-    """Lightning's engine for one long epoch, as the recipe says."""
-    return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=1,
-        precision=PRECISION[recipe.train.precision],
-        max_epochs=1,
-        accumulate_grad_batches=recipe.accumulate,
-        deterministic=recipe.train.deterministic or None,
-        benchmark=False,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-    )
-
-
 def check_precision(config: TrainConfig, device: torch.device) -> None:
     """Raise RecipeError for a precision the device can't train in."""
     if config.precision == "fp16" and device.type == "cpu":
@@ -85,23 +55,3 @@ def determinism_restored() -> Generator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warns)
-
-
-@contextmanager
-def run_quietly() -> Generator[None]:
-    """Lightning's banners and advice stay out of the user's terminal; its errors don't, and ours explain."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # train.deterministic on a GPU needs it
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", PossibleUserWarning)
-        # Lightning 2.6 asks torch for names that 2.15 deprecated.
-        warnings.filterwarnings("ignore", message=r".*is deprecated.*", module=r"lightning\..*")
-        try:
-            with explained_failures():
-                yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from sightline.preprocess import Preprocess
 from sightline.randomness import Draws, seed_torch
 from sightline.recipe import Recipe
 from sightline.training.clipping import clip_gradients
+from sightline.training.engine import Module
 from sightline.training.freezing import Freezing
 from sightline.training.losses import Loss
 from sightline.training.lost_loss import lost_loss
@@ -50,7 +50,7 @@ class Progress:
         return float(self.correct) / max(self.seen - self.unlabelled, 1)
 
 
-class ClassificationTask(lightning.LightningModule):
+class ClassificationTask(Module):
     """One step of training: Batch in, loss out."""
 
     def __init__(self, model: Classifier, recipe: Recipe, batches_per_epoch: int, loss: Loss) -> None:
@@ -71,13 +71,6 @@ class ClassificationTask(lightning.LightningModule):
         self.num_labelled: int | None = None
         """Samples' images from this number on have no label; None where all have one."""
         self.outputs: Outputs = _compiled(model.training_outputs) if recipe.train.compile else model.training_outputs
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Lightning sets its hooks' names 36 times a step; torch would look for parameters in each."""
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     @property
     def at_update(self) -> bool:
