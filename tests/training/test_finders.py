@@ -1,7 +1,10 @@
 import json
 import math
+import pkgutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +56,38 @@ def test_the_range_test_sees_training_images_alone_and_repeats(photos: Path, mon
     assert steps == pytest.approx([1e7 ** (1 / 19)] * len(steps))
     assert all(math.isfinite(loss) for loss in first.losses)
     assert first.smoothed[0] == pytest.approx(first.losses[0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "calls"),
+    [
+        ("train.fake_quantize=true", "torch.fake_quantize_per_channel_affine"),
+        ("distill.teacher={}", "sightline.training.teacher.Teacher.mixed"),
+        ("train.checkpoint_activations=true", "sightline.checkpointing.checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("find", [partial(find_learning_rate, updates=20), find_batch_size])
+def test_what_a_step_would_do_is_done_when_it_is_tried(
+    find: Callable[[Recipe, Path], object],
+    setting: str,
+    calls: str,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is measured, and fits, is what would train."""
+    recipe = override(RECIPE, [setting.format(make_folder(tmp_path / "teacher").path)])
+    done = 0
+    original: Callable[..., object] = pkgutil.resolve_name(calls)
+
+    def counting(*args: Any, **kwargs: Any) -> object:
+        nonlocal done
+        done += 1
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(calls, counting)
+    find(recipe, photos)
+    assert done > 0
 
 
 @pytest.mark.parametrize("setting", ["train.max_norm=0.2", "train.fake_quantize=true", "distill.teacher={}"])

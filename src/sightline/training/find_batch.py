@@ -24,6 +24,7 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory
 from sightline.training.clipping import clip_gradients
+from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
@@ -31,6 +32,7 @@ from sightline.training.layers import settle_layers
 from sightline.training.order import training_order
 from sightline.training.short import shortened
 from sightline.training.task import ClassificationTask
+from sightline.training.teacher import teacher_of
 
 NEAR = 0.95
 """On a CPU the smallest batch is suggested whose images a second reach this share of the best."""
@@ -112,7 +114,7 @@ def _doubling(most: int) -> list[int]:
 
 
 class _Steps:
-    """Training steps on noise, with the recipe's network, augmentation, loss and optimiser."""
+    """Training steps on noise, with the recipe's network, teacher, augmentation, loss and optimiser."""
 
     def __init__(self, recipe: Recipe, table: ImageTable, device: torch.device, indices: NDArray[np.int64]) -> None:
         self.measured: dict[int, float] = {}
@@ -120,6 +122,8 @@ class _Steps:
         seed_torch(recipe.seed, "weights")
         self._model: Classifier = architecture(recipe, self._classes).build()
         settle_layers(self._model, recipe.train, recipe.data.image_size)
+        if recipe.train.fake_quantize:
+            fake_quantize(self._model)
         if recipe.train.checkpoint_activations:
             checkpoint_activations(self._model)
         if recipe.train.channels_last:
@@ -127,6 +131,7 @@ class _Steps:
         short = shortened(recipe, 1)
         per_epoch = training_order(recipe, table, indices).batches_per_epoch
         self._task = ClassificationTask(self._model, short, per_epoch, build_loss(recipe.loss, table, indices))
+        self._task.teacher = teacher_of(recipe, self._model, table.classes, device)
         self._task.to(device)
         self._optimizer = self._task.configure_optimizers()
 

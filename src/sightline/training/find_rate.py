@@ -14,6 +14,7 @@ import lightning
 import numpy as np
 import torch
 
+from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import Batches, Pixels
 from sightline.data.prepare import prepare
 from sightline.devices import pick_device
@@ -96,6 +97,8 @@ def find_learning_rate(
     settle_layers(model, recipe.train, recipe.data.image_size)
     if recipe.train.fake_quantize:
         fake_quantize(model)
+    if recipe.train.checkpoint_activations:
+        checkpoint_activations(model)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     task = _RisingRate(model, short, per_epoch, build_loss(recipe.loss, table, indices))
