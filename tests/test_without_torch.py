@@ -7,7 +7,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from making import make_folder
+from making import make_folder, make_photos
 
 from sightline.deps import TRAINING
 from sightline.exporting import export
@@ -32,8 +32,6 @@ def without_training(*arguments: str | Path, code: str = "main()") -> subprocess
 
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from making import make_photos
-
     return make_photos(tmp_path_factory.mktemp("data") / "photos", count=2) / "red" / "000.jpg"
 
 
@@ -99,3 +97,18 @@ def test_a_fresh_environment_with_the_wheel_and_the_extra_onnx_predicts(tmp_path
     assert done.stdout == run_cli("predict", tmp_path / "model", photo)[1]
     listed = subprocess.run([python, "-c", "import torch"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "No module named 'torch'" in listed.stderr
+
+
+@pytest.mark.parametrize("verb", [["train", "photos"], ["tune", "photos"], ["study", "photos", "--vary", "epochs=1,2"]])
+def test_where_there_is_no_unix_a_verb_that_holds_folders_says_so(verb: list[str], tmp_path: Path) -> None:
+    code = "import sys; sys.modules.update(fcntl=None, resource=None); from sightline.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verb],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=make_photos(tmp_path / "photos").parent,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    sentence = f"`sightline {verb[0]}` needs Linux or another Unix. On Windows run it in WSL, which is one."
+    assert done.stderr.splitlines()[-1] == f"error: {sentence}"

@@ -10,6 +10,8 @@ TRAINING = (
     *("pytorch_optimizer", "schedulefree"),
 )
 """What the extra `train` installs, by the names they are imported by. Predicting with an exported model needs none."""
+UNIX = ("fcntl", "resource")
+"""Of Python's own library, what Windows lacks: training and searching hold folders by it."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
@@ -32,11 +34,13 @@ def require_torch(purpose: str) -> None:
 
 
 def explained(error: ModuleNotFoundError, *, purpose: str) -> MissingPackageError | None:
-    """What to say where an import failed for want of the extra `train`; None where it failed for another reason.
+    """What to say where an import failed for want of the extra `train`, or of Unix; None where for another reason.
 
     Almost every module of this package imports torch at its top, where no sentence can be given. `purpose` as above.
     """
     module = (error.name or "").split(".")[0]
+    if module in UNIX:
+        return MissingPackageError(f"{purpose} needs Linux or another Unix. On Windows run it in WSL, which is one.")
     if module not in TRAINING:
         return None
     return MissingPackageError(_sentence(module, error, extra="train", purpose=purpose))
