@@ -10,6 +10,7 @@ from making import make_folder, make_photos
 from PIL import Image
 
 from sightline.errors import SightlineError
+from sightline.model_folder import ModelFolder
 from sightline.prediction import MOST_DECODERS, Predictor
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -84,7 +85,7 @@ def test_no_thread_outlives_a_network_that_fails(
     def fail(_: object) -> None:
         raise RuntimeError("the network failed")
 
-    monkeypatch.setattr(predictor, "probabilities", fail)
+    monkeypatch.setattr(predictor, "logits", fail)
     with pytest.raises(RuntimeError, match="the network failed"):
         predictor.predict([photos / "red" / "000.jpg"] * 50)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("sightline-decode")]
@@ -213,3 +214,13 @@ def test_an_image_larger_than_memory_should_hold_is_refused(predictor: Predictor
     Image.new("1", (20_000, 20_000)).save(small, "PNG")
     [answer] = predictor.predict([small.getvalue()])
     assert "more than 89,478,485 pixels" in str(answer.error)
+
+
+def test_an_output_that_is_no_number_is_a_sentence(tmp_path: Path, photos: Path, run_cli: Cli) -> None:
+    folder = make_folder(tmp_path / "model")
+    weights = folder.model().state_dict()
+    weights["head.bias"].fill_(torch.nan)
+    broken = ModelFolder.write(tmp_path / "broken", folder.spec, weights)
+    code, out, err = run_cli("predict", broken.path, photos / "red" / "000.jpg", "--format", "json")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: The network's output is infinite or not a number for 1 of 1 images.")

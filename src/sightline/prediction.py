@@ -19,7 +19,7 @@ from sightline.ahead import in_order
 from sightline.decode import large_alone
 from sightline.devices import EMULATED, autocast, cores, emulates_bf16, pick_device
 from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
-from sightline.errors import SightlineError, UnreadableImageError
+from sightline.errors import ModelError, SightlineError, UnreadableImageError
 from sightline.exported_folder import check_folder, open_folder
 from sightline.image_like import ImageLike, reader
 from sightline.model_folder import ModelFolder
@@ -216,7 +216,9 @@ class Predictor:
 
     def _predict_batch(self, chunk: "list[_Prepared]", top_k: int | None) -> Iterator[Prediction]:
         pixels = [image.pixels for image in chunk if not isinstance(image.pixels, UnreadableImageError)]
-        rows = iter(self.probabilities(np.stack(pixels)) if pixels else ())
+        logits = self.logits(np.stack(pixels)) if pixels else np.empty((0, len(self.spec.classes)), np.float32)
+        check_finite(logits)
+        rows = iter(self.spec.probabilities_of(logits))
         for image in chunk:
             if isinstance(image.pixels, UnreadableImageError):
                 yield Prediction(image.name, error=str(image.pixels))
@@ -231,6 +233,16 @@ class Predictor:
         else:
             order = order[: top_k or TOP_K]
         return tuple(Guess(self.spec.classes[number], float(probabilities[number])) for number in order.tolist())
+
+
+def check_finite(logits: NDArray[np.floating]) -> None:
+    """Raise ModelError when one of (N, K) is infinite or no number."""
+    broken = int((~np.isfinite(logits).all(axis=1)).sum())
+    if broken:
+        raise ModelError(
+            f"The network's output is infinite or not a number for {broken} of {len(logits)} images. "
+            "Its weights have diverged: train again with a lower optim.lr, or set optim.clip_norm."
+        )
 
 
 def collect_logits(

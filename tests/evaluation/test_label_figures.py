@@ -179,6 +179,15 @@ def test_images_without_a_mistake_leave_doubt() -> None:
     assert 0.1 < found.hamming_loss.high < 0.2
 
 
+def test_images_that_all_have_the_same_mistakes_leave_doubt() -> None:
+    targets = np.array([[1, 0], [0, 1]] * 5)
+    found = evaluate_labels(np.full((10, 2), 5.0), targets, ("bee", "cat"), thresholds=(0.5, 0.5))
+    assert found.micro_f1.value == pytest.approx(2 / 3)
+    assert found.micro_f1.low < 0.5
+    assert found.micro_f1.high > 0.8
+    assert found.hamming_loss.low < 0.5 < found.hamming_loss.high
+
+
 def test_resamples_that_are_no_numbers_are_passed_over() -> None:
     made: Callable[[list[float]], NDArray[np.float64]] = np.array
     assert percentile_interval(0.5, made([0.4, np.nan, 0.6]), [3]).high == pytest.approx(0.595)

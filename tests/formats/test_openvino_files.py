@@ -1,6 +1,7 @@
 """OpenVINO: the precision is named, and the two files tell what they are."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,3 +142,15 @@ def test_a_file_cut_short_is_one_line_even_where_its_hash_was_not_looked_at(
     with pytest.raises(ModelError, match="can't be opened by OpenVINO: .+") as error:
         OpenVinoRunner(tmp_path / "model.xml", "float32")
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_written_over_changes_no_answer_of_the_one_that_was_opened(
+    folder: ExportedFolder, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(folder.path, tmp_path / "model"))
+    runner = OpenVinoRunner(copied / "model.xml", "float32")
+    image = np.random.default_rng(0).random((1, 3, 16, 16), dtype=np.float32)
+    [before] = runner.run(image)
+    (copied / "model.bin").write_bytes(b"")  # in place: the memory it was mapped to would be gone
+    [after] = runner.run(image)
+    assert np.array_equal(before, after)

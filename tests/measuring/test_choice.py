@@ -1,6 +1,8 @@
 """engine=auto: with doubles in place of processes, whose speed and answers are stated."""
 
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,27 @@ def test_a_damaged_memory_is_measured_again(folder: ModelFolder, tmp_path: Path)
     for text in ("", "[]", '{"seconds": {}, "left_out": {}}', '{"seconds": {"torch": "fast"}, "left_out": {}}'):
         file.write_text(text)
         assert choice.choose(folder, CPU, 8) == "compiled"
+
+
+@pytest.mark.parametrize(("hours", "tries"), [(23, 5), (25, 10)])
+def test_an_engine_that_failed_is_tried_again_after_a_day(
+    folder: ModelFolder, tmp_path: Path, hours: int, tries: int
+) -> None:
+    Double.fails = {"openvino": "no memory."}
+    choice.choose(folder, CPU, 8)
+    [file] = (tmp_path / "cache" / "engines").iterdir()
+    os.utime(file, (time.time() - 3600 * hours,) * 2)
+    choice.choose(folder, CPU, 8)
+    assert len(Double.started) == tries
+
+
+def test_an_engine_that_answers_differently_is_remembered_as_one(folder: ModelFolder, tmp_path: Path) -> None:
+    Double.off = {"compiled": 0.1}
+    choice.choose(folder, CPU, 8)
+    [file] = (tmp_path / "cache" / "engines").iterdir()
+    os.utime(file, (0, 0))
+    choice.choose(folder, CPU, 8)
+    assert len(Double.started) == 5
 
 
 def test_an_engine_that_answers_differently_or_fails_is_left_out_and_named(

@@ -97,3 +97,10 @@ def test_arms_with_different_stages_share_one_axis() -> None:
 )
 def test_each_name_stands_once_after_the_one_it_follows(orders: list[str], expected: str) -> None:
     assert "".join(in_one_order(orders)) == expected
+
+
+def test_an_arm_may_be_called_anything() -> None:
+    arms = [{"name": name, "mean": 0.5, "runs": [{"val": 0.5}]} for name in (r"L2 \w decay", r"\1 <b>")]
+    assert r'aria-label="Validation accuracy, a ring for each run: L2 \w decay 50.0%; \1 &lt;b&gt; 50.0%."' in dots(
+        arms, "accuracy"
+    )

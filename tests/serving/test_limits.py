@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sightline.errors import SightlineError
-from sightline.serving.limits import Limits, Settings
+from sightline.serving.limits import Batching, Limits, Settings
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan])
@@ -55,3 +55,9 @@ def test_a_site_that_no_browser_would_name_so_is_refused(
     code, _, err = run_cli("serve", "model", "--cors-origin", "https://shop.example", "--cors-origin", origin)
     assert (code, err.count("\n")) == (2, 1)
     assert err.endswith(f"or * for every site; got {origin!r}.\n")
+
+
+@pytest.mark.parametrize("value", [-0.001, 10.1, math.inf, math.nan])
+def test_an_image_is_told_to_wait_for_seconds_at_most(value: float) -> None:
+    with pytest.raises(SightlineError, match="max_wait_seconds must be 0 to 10"):
+        Batching(max_wait_seconds=value)

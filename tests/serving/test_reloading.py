@@ -2,14 +2,18 @@
 
 import asyncio
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from making import make_folder, make_photos
 from running import Serving
 
+from sightline.errors import SightlineError
+from sightline.exporting import export
 from sightline.model_folder import ModelFolder
 from sightline.prediction import Predictor
 from sightline.serving.limits import Settings
@@ -141,3 +145,34 @@ def test_a_reload_that_an_engine_fails_is_refused_with_its_sentence(
 
 def fail(*_: object, **__: object) -> int:
     raise EngineError("no such kernel")
+
+
+@pytest.mark.parametrize("when", ["opened", "tried"])
+def test_a_folder_that_changes_while_it_is_opened_is_refused(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """An answer would name the newer model, and be the older one's."""
+    folder = export(make_folder(tmp_path / "model"), "onnx", data=photos)
+    others = make_photos(tmp_path / "others", classes=("x", "y", "z"), count=4)
+    newer = export(make_folder(tmp_path / "newer", classes=("x", "y", "z"), image_size=18), "onnx", data=others)
+    original: Callable[..., object] = Predictor.open
+
+    def opening(path: Path, **settings: object) -> object:
+        changes = ["model.onnx", "model.json"] if when == "opened" else ["model.onnx"]
+        opened = original(path, **settings)
+        for name in changes:
+            shutil.copy(newer.path / name, path)
+        return opened
+
+    async def main() -> None:
+        served = Served(Settings(models=(f"photos={folder.path}",), watch_seconds=0), Metrics())
+        await served.open()
+        monkeypatch.setattr(Predictor, "open", opening)
+        before = served.find(None)
+        sentence = "changed while it was opened" if when == "opened" else "is not the file that model.json describes"
+        with pytest.raises(SightlineError, match=sentence):
+            await served.reload("photos")
+        assert served.find(None) is before
+        await served.close()
+
+    asyncio.run(main())

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -40,10 +41,13 @@ def port(app: App) -> Generator[int]:
     thread.join(20)
 
 
-def answer_to(port: int, sent: bytes) -> bytes:
+def answer_to(port: int, *packets: bytes) -> bytes:
     """What comes back until the connection ends."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(sent)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for packet in packets:
+            connection.sendall(packet)
+            time.sleep(0.02)
         received = b""
         while piece := connection.recv(65536):
             received += piece
@@ -186,3 +190,25 @@ def test_a_client_that_leaves_has_its_work_dropped(port: int, app: App, photo: b
 
 def closing(content: bytes) -> bytes:
     return head(len(content)).replace(b"host: x", b"host: x\r\nconnection: close") + content
+
+
+@pytest.mark.parametrize("name", [b"Upgrade", b"upgrade"])
+@pytest.mark.parametrize("cut", [(), (30,), (-1,), (30, -1)])
+def test_an_offer_of_another_protocol_is_passed_over(
+    port: int, photo: bytes, name: bytes, cut: tuple[int, ...]
+) -> None:
+    """As Java's client makes it by default. -1 cuts between head and body."""
+    offer = b"\r\nconnection: Upgrade, HTTP2-Settings, close\r\n" + name + b": h2c\r\ncontent-length"
+    start = head(len(photo)).replace(b"\r\ncontent-length", offer)
+    places = [0, *(len(start) if place < 0 else place for place in cut), len(start) + len(photo)]
+    packets = [(start + photo)[begin:end] for begin, end in pairwise(places)]
+    assert answer_to(port, *packets).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_offer_that_is_found_too_late_is_refused_and_the_body_is_no_request(port: int) -> None:
+    hidden = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n"
+    start = head(len(hidden)).replace(b"\r\nhost: x", b"\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c")
+    place = start.index(b"grade: h2c")
+    answer = answer_to(port, start[:place], start[place:], hidden)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1

@@ -16,6 +16,7 @@ import uvloop
 from numpy.typing import NDArray
 from running import until
 
+from sightline.errors import SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.serving import workers
 from sightline.serving.app import App
@@ -154,3 +155,19 @@ def test_a_worker_leaves_ctrl_c_to_its_parent(start: Start, monkeypatch: pytest.
     assert not running.app.door.draining
     running.signal(times=2)
     assert running.ends()
+
+
+def test_a_server_whose_address_another_listens_at_by_now_says_so(served_model: ModelFolder) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        settings = Settings(models=(str(served_model.path),), port=other.getsockname()[1])
+        with bind(settings) as listening:  # as the other does not listen yet
+            other.listen()
+            with pytest.raises(SightlineError, match=r"Can't serve at 127.0.0.1:\d+: Address already in use"):
+                workers.serve_here(settings, listening, lambda: None)
+
+
+def test_a_host_that_can_t_be_one_is_a_sentence() -> None:
+    with pytest.raises(SightlineError, match=r"Can't serve at a\.\.b:8000: "):
+        bind(Settings(models=("photos",), host="a..b"))

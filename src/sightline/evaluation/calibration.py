@@ -14,7 +14,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
 from sightline.evaluation.intervals import Interval, wilson
-from sightline.evaluation.scores import Logits, Targets, blocks, check, check_finite
+from sightline.evaluation.scores import Logits, Targets, blocks, check
+from sightline.prediction import check_finite
 
 COLDEST, HOTTEST = 0.05, 20.0
 """Temperatures outside are no calibration: 0.05 turns any lead into certainty, 20 makes every class equally likely."""

@@ -35,9 +35,10 @@ class Interval:
         return f"{self.percent} ({self.span})"
 
 
-def wilson(successes: int, count: int) -> Interval:
+def wilson(successes: float, count: int) -> Interval:
     """The share of successes with Wilson's score interval, which never leaves 0 to 1 and holds up near both ends.
 
+    Successes may be a share of a count that is no whole number, such as half of three.
     Raises ValueError unless 0 <= successes <= count and count is at least 1.
     Source: Wilson (1927), Probable Inference, the Law of Succession, and Statistical Inference; recommended
     over the textbook interval by Newcombe (1998), Two-sided confidence intervals for the single proportion,

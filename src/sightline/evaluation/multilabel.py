@@ -14,8 +14,8 @@ from sightline.evaluation.calibration import calibration_error, reliability
 from sightline.evaluation.intervals import Interval, wilson
 from sightline.evaluation.metrics import Averages, ProbabilityFigures
 from sightline.evaluation.ranking import average_precision, percentile_interval, resampled
-from sightline.evaluation.scores import check_finite
 from sightline.model_folder import logistic
+from sightline.prediction import check_finite
 
 Rows = NDArray[np.int64]
 """(N, K) 0 or 1: a row for each image, a column for each class."""

@@ -10,6 +10,8 @@ from sightline.evaluation.intervals import Interval, wilson
 from sightline.randomness import key
 
 RESAMPLES = 1000
+_ALIKE = 1e-12
+"""Resamples that differ by less differ by rounding."""
 _BLOCK = 2**22
 """Numbers worked on at a time: 32 MiB."""
 
@@ -63,13 +65,13 @@ def resampled(num_images: int, figures: Callable[[NDArray[np.int64]], Matrix], *
 def percentile_interval(value: float, samples: Matrix, counts: Sequence[int]) -> Interval:
     """The value, 0 to 1, with the middle 95% of its resamples (R,); those that aren't numbers are passed over.
 
-    Drawn from images without a single mistake all resamples are alike and would claim certainty. What so many images
-    can show is Wilson's interval for none, or all, of them. `counts` holds one number, or of a mean over classes each
-    one's: the interval then reaches as far as the mean of theirs.
+    Drawn from images that all have the same mistakes, or none, all resamples are alike and would claim certainty. What
+    so many images can show is Wilson's interval for that share of them. `counts` holds one number, or of a mean over
+    classes each one's: the interval then reaches as far as the mean of theirs.
     """
     known = samples[np.isfinite(samples)]
-    if len(known) and np.ptp(known) == 0 and value in (0.0, 1.0):
-        shown = [wilson(round(value) * count, count) for count in counts]
+    if len(known) and np.ptp(known) <= _ALIKE:
+        shown = [wilson(value * count, count) for count in counts]
         return Interval(value, fmean(each.low for each in shown), fmean(each.high for each in shown))
     low, high = np.quantile(known, [0.025, 0.975]).tolist() if len(known) else (value, value)
     return Interval(value, min(low, value), max(high, value))

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from sightline.errors import DataError, ModelError
+from sightline.errors import DataError
+from sightline.prediction import check_finite
 
 Logits = NDArray[np.floating]
 """(N, K): a row for each image, a column for each class."""
@@ -60,16 +61,6 @@ def check(logits: Logits, targets: Targets) -> None:
     if targets.min() < 0 or targets.max() >= logits.shape[1]:
         raise ValueError(f"Targets must be 0 to {logits.shape[1] - 1}, got {targets.min()} to {targets.max()}.")
     check_finite(logits)
-
-
-def check_finite(logits: Logits) -> None:
-    """Raise ModelError when a logit is infinite or no number."""
-    broken = int((~np.isfinite(logits).all(axis=1)).sum())
-    if broken:
-        raise ModelError(
-            f"The network's output is infinite or not a number for {broken} of {len(logits)} images. "
-            "Its weights have diverged: train again with a lower optim.lr, or set optim.clip_norm."
-        )
 
 
 def blocks(num_rows: int, num_columns: int) -> list[slice]:

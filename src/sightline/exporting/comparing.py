@@ -15,10 +15,10 @@ from sightline.data.prepare import readable_table
 from sightline.data.table import ImageTable
 from sightline.errors import ModelError
 from sightline.evaluation import check_classes, stored_split
-from sightline.evaluation.scores import check_finite
 from sightline.exporting.parity import Answers, spread
 from sightline.formats import Opened
 from sightline.model_folder import ModelFolder, ModelSpec
+from sightline.prediction import check_finite
 
 BATCH_SIZES = (1, 4, 7)
 """One, several, and a number that no kernel's blocks divide: a batch size baked into a graph shows at once."""

@@ -42,6 +42,7 @@ class OpenVinoRunner:
     def __init__(self, path: Path, precision: str, threads: int | None = None) -> None:
         openvino = require("openvino", extra="openvino", purpose="Running an OpenVINO model")
         core = self._core = openvino.Core()
+        core.set_property({"ENABLE_MMAP": False})  # a file that is written over would change the answers, or end us
         hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
         hints |= {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
         try:

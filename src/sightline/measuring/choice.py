@@ -33,7 +33,7 @@ from sightline.progress import track
 
 log = logging.getLogger("sightline")
 
-_VERSION = 1
+_VERSION = 2
 _ROUNDS = 8
 _TURN_SECONDS = 0.25
 _HOPELESS = 2.0
@@ -43,6 +43,7 @@ _LIMIT_SECONDS = 20.0
 _START_SECONDS = 180.0
 """For all of them together, to open, convert or compile, and to answer once."""
 _NUM_IMAGES = 4
+_DAY_SECONDS = 86400
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Tried:
     """A call's median, by engine; the first is what runs the folder unless asked otherwise."""
     left_out: dict[str, str]
     """Why, by engine."""
+    failed: bool = False
+    """Whether one of these did not answer, which may pass: it is tried again after a day."""
 
 
 def choose(folder: Folder, settings: Settings, batch_size: int) -> str:
@@ -125,7 +128,7 @@ def _try_all(folder: Folder, settings: Settings, batch_size: int, names: list[st
     seconds = {name: rounds.median for name, rounds in measured.items() if rounds.rounds}
     if not seconds:
         raise SightlineError(f"No engine could run {str(folder.path)!r}: {_listed(left_out)}.")
-    return Tried(seconds, left_out)
+    return Tried(seconds, left_out, failed=not left_out.keys() <= set(strange))
 
 
 def _job(folder: Folder, settings: Settings, batch_size: int, name: str) -> Job:
@@ -200,7 +203,8 @@ def _remembered(path: Path) -> Tried | None:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         seconds = {str(name): float(value) for name, value in stored["seconds"].items()}
-        return Tried(seconds, dict(stored["left_out"])) if seconds else None
+        is_old = stored["failed"] and time.time() - path.stat().st_mtime > _DAY_SECONDS
+        return Tried(seconds, dict(stored["left_out"]), stored["failed"]) if seconds and not is_old else None
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
 

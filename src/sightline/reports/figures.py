@@ -169,7 +169,7 @@ def svg(figure: Figure, name: str, description: str) -> Markup:
     text = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", text)
     text = re.sub(
         r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>',
-        rf'<svg viewBox="\1" role="img" aria-label="{escape(description)}">',
+        lambda found: f'<svg viewBox="{found[1]}" role="img" aria-label="{escape(description)}">',
         text,
     )
     return Markup(text)  # noqa: S704 - drawn from numbers and our own words; no text of the user's is in it

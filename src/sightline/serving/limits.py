@@ -52,6 +52,8 @@ class Limits:
 
 MAX_BATCH = 16
 """Images in a run of a model unless told otherwise."""
+LONGEST_WAIT = 10
+"""Seconds that an image may be told to wait for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +71,11 @@ class Batching:
     def __post_init__(self) -> None:
         if self.max_batch is not None and self.max_batch < 1:
             raise SightlineError(f"max_batch must be at least 1, got {self.max_batch}.")
-        if self.max_wait_seconds < 0:
-            raise SightlineError(f"max_wait_seconds must be at least 0, got {self.max_wait_seconds}.")
+        if not 0 <= self.max_wait_seconds <= LONGEST_WAIT:
+            raise SightlineError(
+                f"max_wait_seconds must be 0 to {LONGEST_WAIT} (--max-wait-ms {LONGEST_WAIT * 1000}), "
+                f"got {self.max_wait_seconds}."
+            )
 
     @property
     def largest(self) -> int:

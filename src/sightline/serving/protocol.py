@@ -1,6 +1,7 @@
 """HTTP/1.1 with a bounded head: uvicorn bounds neither its size nor the time it takes to arrive."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,8 +9,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
 
+_UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+
 CONNECTION = "sightline.connection"
 """In a request's scope: this protocol, which tells of the connection's end without a task that waits for it."""
+
+
+_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class _Joining:
@@ -52,6 +58,7 @@ class Bounded(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = True
+    _in_body = False
     _in_hand = 0
     _is_lost = False
     _on_lost: Callable[[], None] | None = None
@@ -78,7 +85,7 @@ class Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """What came before a head is whole is counted; with no request in hand the clock runs, whatever came."""
-        super().data_received(data)
+        super().data_received(data if self._in_body else _without_upgrade(data))
         if self._timer is None and not self._in_hand:
             self._start_clock()  # uvicorn's own, of an idle connection, ends with any byte: an empty line, a late body
         if self._in_head:
@@ -95,10 +102,18 @@ class Bounded(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The clock stops; the body has one of its own."""
-        self._in_head = False
+        self._in_head, self._in_body = False, True
         self._in_hand += 1
         self._stop_clock()
+        if self.parser.should_upgrade() and not _BODIES.isdisjoint(name for name, _ in self.headers):
+            self.send_400_response("A request with a body can't ask for another protocol.")
+            return
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What comes now is the next head."""
+        self._in_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """A request less is in hand; uvicorn takes the next one, or starts its own clock."""
@@ -116,6 +131,18 @@ class Bounded(HttpToolsProtocol):
     def _end(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """A head that asks for no other protocol, which a server may ignore (RFC 9110, section 7.8).
+
+    The parser would take it for the message's end, and the body for the next request. A header whose name is spread
+    over two packets, or in a head that follows another in its packet, is not found here; `on_headers_complete` is
+    asked for those.
+    """
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    return _UPGRADE.sub(b"\r\nx-upgrade:", head) + data[len(head) :] if _UPGRADE.search(head) else data
 
 
 def bounded_by(header_seconds: float) -> type[asyncio.Protocol]:

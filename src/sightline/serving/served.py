@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from sightline.devices import cores
 from sightline.errors import SightlineError, unknown_name
+from sightline.exported_folder import open_folder
 from sightline.model_folder import read_description
 from sightline.prediction import Predictor
 from sightline.serving.batching import Batcher
@@ -163,6 +164,7 @@ class Served:
     def _open(self, path: Path) -> tuple[Predictor, dict[str, Any], int, float]:
         """Also how many images its runs should take, and the seconds of such a run."""
         settings = self._settings
+        description = read_description(path)
         predictor = Predictor.open(
             path,
             device=settings.device,
@@ -171,10 +173,13 @@ class Served:
             threads=settings.threads,
             batch_size=settings.batching.max_batch,
         )
+        open_folder(path)  # its files are still those that model.json names
+        if read_description(path) != description:
+            raise SightlineError(f"{str(path)!r} changed while it was opened.")
         side = predictor.spec.preprocess.image_size
         most, clock = settings.batching.largest, clock_of_runs(settings.device)
         size, run_seconds = fastest_run(predictor.probabilities, side, most, clock=clock)
-        return predictor, read_description(path), size, run_seconds
+        return predictor, description, size, run_seconds
 
     def _model(self, name: str, predictor: Predictor, run_seconds: float) -> Model:
         max_pixels, preprocess = self._settings.limits.max_pixels, predictor.spec.preprocess

@@ -76,12 +76,14 @@ def bind(settings: Settings) -> socket.socket:
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise SightlineError(
-            f"Can't serve at {where}: {error.strerror or error}. Choose another --port or --host."
-        ) from error
+    except (OSError, UnicodeError) as error:  # a host that can't be a name is the latter
+        raise _cannot_serve(settings, error) from error
     return listening
+
+
+def _cannot_serve(settings: Settings, error: Exception) -> SightlineError:
+    where, reason = f"{settings.host}:{settings.port}", getattr(error, "strerror", None) or error
+    return SightlineError(f"Can't serve at {where}: {reason}. Choose another --port or --host.")
 
 
 def serve_here(settings: Settings, listening: socket.socket, on_ready: Callable[[], None]) -> None:
@@ -115,7 +117,12 @@ class Server(uvicorn.Server):
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
+        """Listen, and say so. Raises SightlineError where another has begun to since the address was taken."""
+        for each in sockets or ():
+            try:
+                each.listen(self.config.backlog)  # the event loop would not say that it can't
+            except OSError as error:
+                raise _cannot_serve(self._app.settings, error) from error
         await super().startup(sockets)
         self._on_ready()
 
@@ -297,5 +304,5 @@ def _config(app: "App", settings: Settings) -> uvicorn.Config:
 def _set_up_logging() -> None:
     """Our own lines, and what uvicorn warns of, on the standard error stream."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    _log.setLevel(logging.INFO)
+    logging.getLogger("sightline").setLevel(logging.INFO)
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # clients that break the protocol
