@@ -237,6 +237,20 @@ def test_an_exported_model_and_missing_images_are_refused(parent: ModelFolder, t
     assert not (tmp_path / "out").exists()
 
 
+def test_images_that_were_added_are_in_no_step_s_training(tmp_path: Path) -> None:
+    """The step would divide them all anew, and train on some of those that it is judged on."""
+    settings = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "epochs=1", "batch_size=12"]
+    photos = make_photos(tmp_path / "photos")
+    model = train(override(Recipe(), settings), photos, out=tmp_path / "run", measure=())
+    make_photos(tmp_path / "more", count=14)
+    for photo in (tmp_path / "more").rglob("01[23].jpg"):
+        photo.rename(photos / photo.relative_to(tmp_path / "more"))
+    with pytest.raises(DataError, match="holds other images than the model was trained with"):
+        compress(model, [CUT, Prune(share=0.7, epochs=1)], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert len(compress(model, [CUT], out=tmp_path / "out")) == 2  # which trains nothing
+
+
 def test_an_unreadable_image_of_other_data_is_left_out_where_a_step_that_trains_is_told_so(
     photos: Path, run_cli: Cli, parent: ModelFolder, tmp_path: Path
 ) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sightline.data.audit import fingerprint
 from sightline.data.fewer import fewer_to_train, rarest_labels
+from sightline.data.inspection import inspect
 from sightline.data.prepare import REPLACE, prepare
 from sightline.data.split import Splits
 from sightline.data.table import ImageTable, Split
@@ -51,6 +53,15 @@ class Images:
         if len(places) == 0:
             raise DataError(f"{self.location!r} has no {split} images, which compression is judged on.")
         return places
+
+    def check_undivided(self) -> None:
+        """Raise DataError where there are others than the model was trained with: training would divide them anew."""
+        if self.fingerprint not in ("", fingerprint(self.table, inspect(self.table))):
+            raise DataError(
+                f"{self.location!r} holds other images than the model was trained with, and a step that trains would "
+                "divide them anew, and learn from some that it is judged on. Put them back, train the model anew, or "
+                "name the data, of which all are divided for every step."
+            )
 
     def test_paths(self) -> list[str]:
         """Of the test images, relative to their data. Raises DataError where there are none."""
