@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
 from sightline.recipe_text import from_yaml, override, to_yaml
 from sightline.reports.search import write_search_report
-from sightline.tuning.search import _can_be_confirmed, tune
+from sightline.tuning.search import _can_be_confirmed, _fill, tune
 from sightline.tuning.searches import Search, SearchResult, TrialFigures
 from sightline.tuning.space import space_of
 from sightline.tuning.trials import Trials
@@ -317,3 +319,52 @@ def test_two_processes_on_one_folder_share_the_trials(photos: Path, tmp_path: Pa
     found = trials(out)
     assert [(trial.number, trial.state) for trial in found] == [(number, "complete") for number in range(4)]
     assert len({tuple(trial.settings) for trial in found}) == 4
+
+
+class FakePool:
+    """Two places; one training ends at each look."""
+
+    def __init__(self) -> None:
+        self.running: list[str] = []
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.running) < 2
+
+    def start(self, job: str) -> None:
+        self.running.append(job)
+
+    def ended(self, _seconds: float) -> list[str]:
+        return [self.running.pop(0)]
+
+
+class FakeTrials:
+    """Four trials; who trained while one was told of."""
+
+    num_begun, best_value = 0, None
+
+    def __init__(self, pool: FakePool) -> None:
+        self.beside: dict[str, list[str]] = {}
+        self._pool, self._left = pool, ["a", "b", "c", "d"]
+
+    def next(self, *, may_begin: bool) -> str | None:
+        return self._left.pop(0) if may_begin and self._left else None
+
+    def report(self, _job: str) -> bool:
+        return False
+
+    def end(self, job: str) -> None:
+        self.beside[job] = list(self._pool.running)
+
+    def standings(self) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize("against", ["latency", "macs", None])
+def test_a_latency_is_measured_while_no_trial_trains(against: Any) -> None:
+    pool: Any = FakePool()
+    trials: Any = FakeTrials(pool)
+    board: Any = SimpleNamespace(ended=int, show=lambda *_, **__: None)
+    _fill(replace(search(), against=against), trials, pool, board, time.monotonic())
+    assert list(trials.beside) == ["a", "b", "c", "d"]
+    assert any(trials.beside.values()) == (against != "latency")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from making import make_folder
+from making import make_folder, make_photos
 
 from sightline.data.audit import fingerprint
 from sightline.data.inspection import inspect
@@ -13,7 +13,7 @@ from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import Recipe
 from sightline.studies import Study
 from sightline.tuning import checks
-from sightline.tuning.checks import check_arms, check_data
+from sightline.tuning.checks import check_arms, check_data, tell_of_splits
 from sightline.tuning.jobs import Job
 from sightline.tuning.runs import plan
 from sightline.tuning.vary import factor_of, factor_of_arms
@@ -83,3 +83,18 @@ def test_a_model_s_own_folder_takes_no_study_s_files(
     assert (code, out) == (2, "")
     assert err == f"error: {str(folder)!r} is the folder of a model or a run. Choose another --out.\n"
     assert sorted(folder.iterdir()) == before
+
+
+def test_seeds_that_divide_the_images_anew_are_told_of(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sightline")
+    tell_of_splits(jobs_of(tmp_path, "optim.lr=0.1,0.2"), photos)
+    assert "has no test split of its own: each of the 3 seeds divides the images anew" in caplog.text
+    caplog.clear()
+    one = Study(question="?", recipe=Recipe(), factors=(factor_of("optim.lr=0.1,0.2"),), repeats=1)
+    tell_of_splits(plan(one, tmp_path), photos)
+    for name in ("train", "test"):
+        make_photos(tmp_path / "split" / name, count=3)
+    tell_of_splits(jobs_of(tmp_path, "optim.lr=0.1,0.2"), tmp_path / "split")
+    assert caplog.text == ""

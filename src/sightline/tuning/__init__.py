@@ -10,7 +10,7 @@ from sightline.data.outside import check_outside
 from sightline.errors import RecipeError
 from sightline.files import claimed, write_json
 from sightline.studies import Study
-from sightline.tuning.checks import check_arms, check_data, check_place
+from sightline.tuning.checks import check_arms, check_data, check_place, tell_of_splits
 from sightline.tuning.results import StudyResult, collect
 from sightline.tuning.runs import check_jobs, plan, run_all, settled
 
@@ -39,6 +39,7 @@ def study(
     check_arms(jobs)
     check_jobs(jobs)
     check_data(jobs, data)
+    tell_of_splits(jobs, data)
     jobs = settled(jobs)
     with claimed(folder):
         run_all(jobs, data, side_by_side=side_by_side, threads=threads)

@@ -1,5 +1,6 @@
 """What is wrong with a study before it begins: a model's own folder, arms that are one recipe, runs on other images."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from sightline.data.scan import scan
 from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
 from sightline.tuning.jobs import Job
+
+log = logging.getLogger("sightline")
 
 
 def check_place(folder: Path) -> None:
@@ -48,3 +51,14 @@ def check_data(jobs: Sequence[Job], data: str | Path) -> None:
                 f"{str(job.folder)!r} holds a run on other images than {str(data)!r} has now, which can't be "
                 "compared. Choose another --out."
             )
+
+
+def tell_of_splits(jobs: Sequence[Job], data: str | Path) -> None:
+    """Say where what is chosen has seen images that a model trained later would be tested on."""
+    seeds = {job.seed for job in jobs}
+    if len(seeds) > 1 and "test" not in scan(data, label_separator=jobs[0].recipe.data.label_separator).splits:
+        log.info(
+            f"The data has no test split of its own: each of the {len(seeds)} seeds divides the images anew, so that "
+            "what is chosen here has seen most of those that a later training tests on. To keep some apart, put them "
+            "into test/."
+        )

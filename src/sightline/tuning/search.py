@@ -19,6 +19,7 @@ from sightline.recipe_text import override, to_yaml
 from sightline.studies import Factor, Level, Study
 from sightline.tuning.board import Board
 from sightline.tuning.checks import check_place
+from sightline.tuning.jobs import Job
 from sightline.tuning.pool import Pool, sigterm_stops
 from sightline.tuning.results import StudyResult
 from sightline.tuning.searches import Search, SearchResult, TrialFigures
@@ -99,19 +100,23 @@ def _run(search: Search, trials: Trials, pool: Pool) -> None:
 
 
 def _fill(search: Search, trials: Trials, pool: Pool, board: Board, began: float) -> None:
+    """Begin trials and end them; a latency is measured while none trains, so that it is the network's alone."""
+    ended: list[Job] = []
     while True:
         in_time = search.hours is None or time.monotonic() - began < search.hours * 3600
-        while pool.has_room and (job := trials.next(may_begin=in_time)) is not None:
+        while pool.has_room and not ended and (job := trials.next(may_begin=in_time)) is not None:
             pool.start(job)
         if not pool.running:
             return
-        ended = pool.ended(_POLL_SECONDS)
+        ended += pool.ended(_POLL_SECONDS)
         for job in pool.running:
             if trials.report(job):
                 pool.stop(job)
-        for job in ended:
-            trials.end(job)
-            board.ended()
+        if search.against != "latency" or not pool.running:
+            for job in ended:
+                trials.end(job)
+                board.ended()
+            ended = []
         board.show(trials.standings(), begun=trials.num_begun, trials=search.trials, best=trials.best_value)
 
 
