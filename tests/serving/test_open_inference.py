@@ -34,6 +34,21 @@ def test_health_server_and_model_are_described(client: TestClient) -> None:
     assert missing.json()["error"].startswith("Unknown model 'nix'.")
 
 
+def test_a_version_may_be_named_and_another_is_refused(client: TestClient, photo: bytes) -> None:
+    [version] = client.get("/v2/models/photos").json()["versions"]
+    place = f"/v2/models/photos/versions/{version}"
+    assert client.get(place).json()["versions"] == [version]
+    assert client.get(f"{place}/ready").json()["ready"] is True
+    answer = client.post(f"{place}/infer", json=tensor(photo)).json()
+    assert (answer["model_version"], answer["outputs"]) == (
+        version,
+        client.post(INFER, json=tensor(photo)).json()["outputs"],
+    )
+    refused = client.post("/v2/models/photos/versions/7/infer", json=tensor(photo))
+    assert refused.status_code == 404
+    assert refused.json()["error"] == f"'photos' has the version '{version}', not '7'."
+
+
 def test_files_and_pixels_give_the_predictor_s_answers(
     client: TestClient, served_model: ModelFolder, photo: bytes
 ) -> None:

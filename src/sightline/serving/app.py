@@ -83,5 +83,8 @@ def _routes(endpoints: Endpoints) -> list[Route]:
         Route("/v2", inference.server),
         Route("/v2/models/{model}", inference.model),
         Route("/v2/models/{model}/ready", inference.ready),
+        Route("/v2/models/{model}/versions/{version}", inference.model),
+        Route("/v2/models/{model}/versions/{version}/ready", inference.ready),
+        Route("/v2/models/{model}/versions/{version}/infer", inference.infer, methods=["POST"]),
         Route("/metrics", endpoints.figures),
     ]

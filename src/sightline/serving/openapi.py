@@ -64,13 +64,21 @@ def _version2() -> Plain:
         "content": {"application/json": {"schema": _ref("InferRequest")}, "application/octet-stream": {}},
     }
     infer["responses"]["200"]["content"]["application/octet-stream"] = {}
+    of_model: dict[str, Plain] = {
+        "": {"get": _operation("A model's inputs and outputs", empty, path=True)},
+        "/ready": {"get": _operation("Whether a model answers", empty, path=True)},
+        "/infer": {"post": infer},
+    }
+    version = {"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         "/v2": {"get": _operation("The server", empty)},
         "/v2/health/live": {"get": _operation("Whether the process answers", empty)},
         "/v2/health/ready": {"get": _operation("Whether every model answers", empty, refused=(503,))},
-        "/v2/models/{model}": {"get": _operation("A model's inputs and outputs", empty, path=True)},
-        "/v2/models/{model}/ready": {"get": _operation("Whether a model answers", empty, path=True)},
-        "/v2/models/{model}/infer": {"post": infer},
+        **{f"/v2/models/{{model}}{rest}": verbs for rest, verbs in of_model.items()},
+        **{
+            f"/v2/models/{{model}}/versions/{{version}}{rest}": verbs | {"parameters": [version]}
+            for rest, verbs in of_model.items()
+        },
     }
 
 

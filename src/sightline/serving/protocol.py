@@ -105,7 +105,7 @@ class Bounded(HttpToolsProtocol):
         self._in_head, self._in_body = False, True
         self._in_hand += 1
         self._stop_clock()
-        if self.parser.should_upgrade() and not _BODIES.isdisjoint(name for name, _ in self.headers):
+        if self.parser and self.parser.should_upgrade() and not _BODIES.isdisjoint(name for name, _ in self.headers):
             self.send_400_response("A request with a body can't ask for another protocol.")
             return
         super().on_headers_complete()

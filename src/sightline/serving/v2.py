@@ -49,13 +49,13 @@ class Inference:
         return JSON({"name": "sightline", "version": version("sightline"), "extensions": ["binary_tensor_data"]})
 
     async def model(self, request: Request) -> Response:
-        """GET /v2/models/{model}."""
-        loaded = self._endpoints.served.find(request.path_params["model"])
+        """GET /v2/models/{model}[/versions/{version}]."""
+        loaded = self._find(request)
         num_classes = len(loaded.predictor.spec.classes)
         return JSON(
             {
                 "name": loaded.name,
-                "versions": [loaded.fingerprint[:12]],
+                "versions": [_version(loaded)],
                 "platform": "sightline",
                 "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
                 "outputs": [
@@ -66,12 +66,12 @@ class Inference:
         )
 
     async def ready(self, request: Request) -> Response:
-        """GET /v2/models/{model}/ready."""
-        loaded = self._endpoints.served.find(request.path_params["model"])
+        """GET /v2/models/{model}[/versions/{version}]/ready."""
+        loaded = self._find(request)
         return JSON({"name": loaded.name, "ready": True})
 
     async def infer(self, request: Request) -> Response:
-        """POST /v2/models/{model}/infer."""
+        """POST /v2/models/{model}[/versions/{version}]/infer."""
         endpoints = self._endpoints
         deadline = time.monotonic() + endpoints.limits.deadline_seconds
         async with endpoints.intake.body(request) as body:
@@ -80,12 +80,24 @@ class Inference:
             parse = asyncio.to_thread(_parse, *arguments) if len(body) > LARGE_BODY else None
             content, sources = _parse(*arguments) if parse is None else await parse
             wanted = _wanted(content)
-            loaded = endpoints.served.find(request.path_params["model"])  # at the last moment: it may be swapped
+            loaded = self._find(request)  # at the last moment: it may be swapped
             request.scope["note"] |= {"model": loaded.name, "images": len(sources), "bytes": len(body)}
             ticket = loaded.batcher.submit(sources, deadline=deadline)
             rows = await answered(request, loaded.batcher, ticket)
         endpoints.count(loaded, rows)
         return _respond(loaded, rows, content, wanted)
+
+    def _find(self, request: Request) -> Loaded:
+        """The model that the path names. Raises RequestError, also where a version is named that it hasn't."""
+        loaded = self._endpoints.served.find(request.path_params["model"])
+        wanted = request.path_params.get("version", _version(loaded))
+        if wanted != _version(loaded):
+            raise refuse("unknown_model", f"{loaded.name!r} has the version {_version(loaded)!r}, not {wanted[:40]!r}.")
+        return loaded
+
+
+def _version(loaded: Loaded) -> str:
+    return loaded.fingerprint[:12]
 
 
 def _parse(body: bytes, head_length: str | None, limits: Limits) -> tuple[dict[str, Any], list[Source]]:
@@ -229,7 +241,7 @@ def _respond(loaded: Loaded, rows: Sequence[Answer], content: dict[str, Any], wa
         else:
             output["data"] = plain
         outputs.append(output)
-    answer: dict[str, Any] = {"model_name": loaded.name, "model_version": loaded.fingerprint[:12], "outputs": outputs}
+    answer: dict[str, Any] = {"model_name": loaded.name, "model_version": _version(loaded), "outputs": outputs}
     if isinstance(content.get("id"), str):
         answer["id"] = content["id"]
     if not tail:
