@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -233,3 +234,9 @@ def test_a_cache_keeps_what_was_touched_last(tmp_path: Path) -> None:
     os.utime(tmp_path / "oldest", (9, 9))
     keep_latest(tmp_path.iterdir(), 2)
     assert {entry.name for entry in tmp_path.iterdir()} == {"oldest", "newest"}
+
+
+def test_a_name_that_is_no_text_is_written_and_read_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "names.json", [name])
+    assert json.loads((tmp_path / "names.json").read_text(encoding="utf-8")) == [name]
