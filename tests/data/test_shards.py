@@ -54,11 +54,33 @@ def test_numbers_are_names_where_classes_txt_says_so(tmp_path: Path) -> None:
     assert scan(tmp_path).ignored == ()
 
 
-@pytest.mark.parametrize("names", [("train-000.tar", "val-000.tar"), ("train/000.tar", "valid/000.tar")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-000.tar", "val-000.tar"),
+        ("train/000.tar", "valid/000.tar"),
+        ("imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"),
+        ("data/train/0000.tar", "data/val/0000.tar"),
+        ("photos_Train/a.tar", "photos_Val/photos_val_2.tar"),
+    ],
+)
 def test_a_shard_s_name_or_folder_is_its_split(tmp_path: Path, names: tuple[str, str]) -> None:
     for number, name in enumerate(names):
         shard(tmp_path / name, {"1.png": picture(number), "1.cls": b"cat"})
     assert scan(tmp_path).splits == ("train", "val")
+
+
+@pytest.mark.parametrize("name", ["train/val-0.tar", "cars-train-test-0.tar"])
+def test_a_shard_that_names_two_splits_is_refused(tmp_path: Path, name: str) -> None:
+    shard(tmp_path / name, {"1.png": picture(1), "1.cls": b"cat"})
+    with pytest.raises(DataError, match=f"shard '{name}' of .* names several splits: '[a-z]+', '[a-z]+'"):
+        scan(tmp_path)
+
+
+def test_a_split_s_name_within_a_word_is_no_split(tmp_path: Path) -> None:
+    for name in ("trains-0.tar", "contest-0.tar", "valley-0.tar", "prêtest-0.tar"):
+        shard(tmp_path / name, {"1.png": picture(1), "1.cls": b"cat"})
+    assert scan(tmp_path).splits == (None, None, None, None)
 
 
 @pytest.mark.parametrize("name", ["photos-0.TAR", "all.tar/photos-0.tar", "all.TAR/in.tar/photos-0.tar"])

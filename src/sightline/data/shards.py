@@ -1,8 +1,9 @@
 """A folder of tar shards in WebDataset's form: `photos-0000.tar` holds `key.jpg` and, beside it, `key.cls` or a JSON.
 
 The label is the text of `key.cls`, or of "label", "class" or "cls" in `key.json`: a class's name, or its number where
-`classes.txt` lies beside the shards, with a name a line. A shard's split is the folder it lies in, or the first word
-of its name (`train-0000.tar`); where none says so, we divide the images ourselves. Nothing is unpacked.
+`classes.txt` lies beside the shards, with a name a line. A shard's split is the one that a word of its name or of a
+folder it lies in says (`train-0000.tar`, `photos-val-0000.tar`, `data/test/0000.tar`); where none says so, we divide
+the images ourselves. Nothing is unpacked.
 
 Source for the form: the WebDataset format specification (Aizman, Maltzahn & Breuel, High Performance I/O For Large
 Scale Deep Learning, 2020, section IV).
@@ -24,6 +25,7 @@ from sightline.errors import DataError, UnreadableImageError
 
 CLASSES = "classes.txt"
 _LABEL_KEYS = ("label", "class", "cls")
+_WORD = re.compile(r"[^\W\d_]+")
 _SHARD_END = re.compile(r"\.tar/", re.IGNORECASE)
 
 
@@ -54,8 +56,8 @@ def is_sharded(listing: Listing) -> bool:
 def read_shards(root: Path, listing: Listing) -> ImageTable:
     """The table of all shards' images.
 
-    Raises DataError that says which shard can't be read, which images have no label, and which shards have no split
-    though others have.
+    Raises DataError that says which shard can't be read, which images have no label, which shard names two splits, and
+    which shards have no split though others have.
     """
     names = sorted(filter(_is_shard, listing.files))
     opened = {name: open_tar(root / name, str(root / name)) for name in names}
@@ -138,20 +140,26 @@ def _classes(root: Path) -> tuple[str, ...]:
 
 def _splits(root: Path, shards: Sequence[str]) -> dict[str, Split | None]:
     """Each shard's split; None for all where none has one."""
-    found: dict[str, Split | None] = {shard: _split(shard) for shard in shards}
+    found: dict[str, Split | None] = {shard: _split(root, shard) for shard in shards}
     without = [shard for shard, split in found.items() if split is None]
     if without and len(without) < len(found):
         raise DataError(
             f"{str(root)!r} has shards of no split ({listed(without, 3)}) beside some that name theirs. Either every "
-            "shard's name or folder begins with train, val or test, or none does."
+            "shard's name or folder has the word train, val or test, or none does."
         )
     return found
 
 
-def _split(shard: str) -> Split | None:
-    folder = shard.split("/")[0] if "/" in shard else ""
-    word = re.split(r"[^A-Za-z]", shard.rpartition("/")[2], maxsplit=1)[0]
-    return SPLIT_NAMES.get(folder.casefold()) or SPLIT_NAMES.get(word.casefold())
+def _split(root: Path, shard: str) -> Split | None:
+    """The split that the words of a shard's path below `root` say."""
+    words = _WORD.findall(shard.casefold())
+    said: set[Split] = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
+    if len(said) > 1:
+        raise DataError(
+            f"The shard {shard!r} of {str(root)!r} names several splits: {listed(sorted(said))}. Rename it, or the "
+            "folder it lies in."
+        )
+    return next(iter(said), None)
 
 
 def _is_shard(name: str) -> bool:
