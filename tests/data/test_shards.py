@@ -114,6 +114,14 @@ def test_a_number_beyond_the_names_is_no_label(tmp_path: Path) -> None:
         scan(tmp_path)
 
 
+def test_the_system_s_hidden_files_beside_shards_are_ignored(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", {"1.png": picture(1), "1.cls": b"cat"})
+    (tmp_path / "._train-0.tar").write_bytes(b"macOS's own, no tar")
+    table = scan(tmp_path)
+    assert table.paths == ("train-0.tar/1.png",)
+    assert table.ignored == ("._train-0.tar",)
+
+
 def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
     shard(tmp_path / "a.tar", {"1.png": picture(1), "1.cls": b"cat"})
     (tmp_path / "b.tar").write_bytes(b"no tar")

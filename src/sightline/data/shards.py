@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sightline.data.folder import reason
-from sightline.data.layout import SPLIT_NAMES, Listing, class_name, is_image
+from sightline.data.layout import SPLIT_NAMES, Listing, class_name, is_hidden, is_image
 from sightline.data.phrases import counted, listed
 from sightline.data.table import ImageTable, Split
 from sightline.data.tar import TarSource, open_tar
@@ -163,7 +163,7 @@ def _split(root: Path, shard: str) -> Split | None:
 
 
 def _is_shard(name: str) -> bool:
-    return name.lower().endswith(".tar")
+    return name.lower().endswith(".tar") and not is_hidden(name)
 
 
 def _divided(path: str, shards: Collection[str]) -> tuple[str, str]:
