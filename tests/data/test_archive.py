@@ -172,6 +172,22 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         scan(file)
 
 
+@pytest.mark.parametrize(("stored", "name"), [("café".encode(), "café"), ("cafés".encode("cp437"), "cafés")])
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_names_in_a_zip_that_doesn_t_say_how_they_are_written_are_utf8_where_they_can_be(
+    tmp_path: Path, stored: bytes, name: str, method: int
+) -> None:
+    file = write_zip(tmp_path / "a.zip", ["cat/1.png", "cafXX/2.png"], method=method)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("dog/cafXX/", b"")
+    file.write_bytes(file.read_bytes().replace(b"cafXX", stored))
+    table = scan(file)
+    assert table.classes == (name, "cat")
+    assert table.paths == (f"{name}/2.png", "cat/1.png")
+    assert table.ignored == (f"dog/{name}/",)
+    assert table.source.read(f"{name}/2.png") == encoded(picture(1, (8, 8)))
+
+
 def test_a_member_without_a_name_is_refused(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "a.zip", ["a/1.png"])
     content = bytearray(file.read_bytes())

@@ -24,6 +24,8 @@ _HEADER = struct.Struct("<4s22xHH")
 
 Source: PKWARE's APPNOTE.TXT 6.3.10, section 4.3.7.
 """
+_IN_UTF8 = 0x800
+"""The flag of a member whose name is UTF-8; without it the standard library takes the name for code page 437."""
 _BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, ValueError, LookupError, EOFError, NotImplementedError)
 
 
@@ -31,7 +33,7 @@ class Member(NamedTuple):
     """One file in the archive."""
 
     name: str
-    """As the archive spells it."""
+    """As the standard library reads it."""
     offset: int
     """Of its header, in bytes from the start of the archive."""
     packed_bytes: int
@@ -87,15 +89,27 @@ def open_zip(file: Path, location: str) -> tuple[ZipSource, Listing]:
         raise DataError(
             f"{str(file)!r} is no zip archive, or a damaged one ({error}). Make or fetch it anew."
         ) from error
-    names = [entry.filename for entry in entries]
+    names = list(map(_name, entries))
     folders = [name for name in names if name.endswith("/")]
     check_names(file, [name for name in names if not name.endswith("/")], folders)
-    encrypted = [entry.filename for entry in entries if entry.flag_bits & 1]
+    encrypted = [name for name, entry in zip(names, entries, strict=True) if entry.flag_bits & 1]
     if encrypted:
         raise DataError(f"{str(file)!r} is encrypted ({listed(encrypted, 3)}). Make it anew without a password.")
-    members = {plain_name(entry.filename): _member(entry) for entry in entries if not entry.filename.endswith("/")}
+    members = {
+        plain_name(name): _member(entry) for name, entry in zip(names, entries, strict=True) if not name.endswith("/")
+    }
     stamp = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
     return ZipSource(location, str(file), stamp, members), archive_listing(members, folders)
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """A member's name; in UTF-8 where it is such, for Linux's and macOS's `zip` write that without saying so."""
+    if entry.flag_bits & _IN_UTF8:
+        return entry.filename
+    try:
+        return entry.filename.encode("cp437").decode()
+    except UnicodeError:
+        return entry.filename
 
 
 def _member(entry: zipfile.ZipInfo) -> Member:
