@@ -58,6 +58,19 @@ def test_an_unreadable_image_fails_alone(predictor: Predictor, photos: Path) -> 
     assert "must be uint8" in str(answers[3].error)
 
 
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_an_image_that_pillow_finds_cut_off_when_it_is_used_fails_alone(predictor: Predictor, form: str) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    content = BytesIO()
+    noise.save(content, form)
+    cut = Image.open(BytesIO(content.getvalue()[: len(content.getvalue()) * 2 // 3]))
+    closed = noise.copy()
+    closed.close()
+    answers = predictor.predict([noise, cut, closed, noise])
+    assert [answer.error is None for answer in answers] == [True, False, False, True]
+    assert "\n" not in str(answers[1].error)
+
+
 def test_images_are_read_as_far_ahead_as_a_batch_and_its_decoders_and_no_farther(
     predictor: Predictor, photos: Path
 ) -> None:

@@ -110,7 +110,7 @@ def open_image(content: bytes, *, max_pixels: int = MAX_PIXELS, load: bool = Tru
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
     except BROKEN as error:
-        raise UnreadableImageError(_first_line(error)) from error
+        raise UnreadableImageError(first_line(error)) from error
     return image
 
 
@@ -131,10 +131,11 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     except MemoryError as error:
         raise UnreadableImageError("too large for the memory") from error
     except BROKEN as error:
-        raise UnreadableImageError(_first_line(error)) from error
+        raise UnreadableImageError(first_line(error)) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a decoder says is wrong, in one line."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sightline.decode import decode, upright_rgb
+from sightline.decode import BROKEN, decode, first_line, upright_rgb
 from sightline.errors import UnreadableImageError
 
 ImageLike: TypeAlias = str | Path | bytes | Image.Image | NDArray[Any]
@@ -50,5 +50,7 @@ def _checked(image: Image.Image) -> Image.Image:
         raise UnreadableImageError("the image has no pixels")
     try:
         return upright_rgb(image.copy())
-    except ValueError as error:  # Pillow's, for an image that was closed
-        raise UnreadableImageError(str(error)) from error
+    except MemoryError as error:
+        raise UnreadableImageError("too large for the memory") from error
+    except BROKEN as error:  # a file that is damaged and only decoded here, or an image that was closed
+        raise UnreadableImageError(first_line(error)) from error
