@@ -49,7 +49,7 @@ def bench(
     from sightline.files import write_json
 
     say()
-    _check_files(json_path, html_path)
+    _check_files(json_path, html_path, data)
     if engines and not _words(engines):
         raise SightlineError(f"--engines takes names with commas between them, got {engines!r}.")
     if images is not None and data is None:
@@ -89,13 +89,16 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise SightlineError(f"{option} takes whole numbers with commas between them, got {text!r}.") from error
 
 
-def _check_files(json_path: Path | None, html_path: Path | None) -> None:
+def _check_files(json_path: Path | None, html_path: Path | None, data: str | None) -> None:
     """Find what would fail before anything is timed."""
+    from sightline.data.outside import check_outside
     from sightline.errors import SightlineError
 
     for path in (json_path, html_path):
         if path is not None and path.is_dir():
             raise SightlineError(f"{str(path)!r} is a folder. Name the file to write.")
+        if path is not None and data is not None:
+            check_outside(path, data)
         there = None if path is None else next(parent for parent in path.absolute().parents if parent.exists())
         if there is not None and not (there.is_dir() and os.access(there, os.W_OK)):
             raise SightlineError(f"Could not write {str(path)!r}: {str(there)!r} is no folder that can be written to.")
