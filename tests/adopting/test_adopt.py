@@ -438,6 +438,18 @@ def test_a_name_may_hold_what_only_python_takes_for_the_end_of_a_line(tmp_path: 
     assert read_classes(tmp_path / "a.txt") == ("cat\u2028small", "dog")
 
 
+@pytest.mark.parametrize(("name", "text"), [("a.txt", " cafe\u0301 \ndog\t\n"), ("a.json", '["cafe\u0301 ", " dog"]')])
+def test_names_are_spelled_as_a_folder_s_are(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_classes(tmp_path / name) == ("caf\u00e9", "dog")
+
+
+def test_names_that_differ_in_spelling_alone_are_one(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("cafe\u0301\ncaf\u00e9 \n")
+    with pytest.raises(ModelError, match="'caf\u00e9' is named 2 times"):
+        read_classes(tmp_path / "a.txt")
+
+
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from sightline.data.layout import class_name
 from sightline.errors import ModelError
 
 _UNPRINTED = ("Cc", "Cs")
@@ -51,7 +52,10 @@ def hub_classes(label_names: object, *, where: str) -> tuple[tuple[str, ...], st
 
 
 def _checked(names: list[str], *, where: str = "", doubled: bool = False) -> tuple[str, ...]:
-    """The names as they are, where they can be; `doubled` ones too, if so asked. Raises ModelError."""
+    """The names without spaces around them, spelled as those of data; `doubled` ones too, if so asked.
+
+    Raises ModelError for those that can't be.
+    """
     if not names:
         raise ModelError(f"There are no names of classes{where}.")
     for number, name in enumerate(cast(list[object], names), 1):
@@ -60,8 +64,9 @@ def _checked(names: list[str], *, where: str = "", doubled: bool = False) -> tup
             raise ModelError(f"{which} is {name!r}, where text is expected.")
         if not name.strip():
             raise ModelError(f"{which} is empty.")
-        if any(unicodedata.category(character) in _UNPRINTED for character in name):
+        if any(unicodedata.category(character) in _UNPRINTED for character in name.strip()):
             raise ModelError(f"{which} holds control characters: {name!r}.")
+    names = [class_name(name.strip()) for name in names]
     [(commonest, times)] = Counter(names).most_common(1)
     if times > 1 and not doubled:
         raise ModelError(f"The class {commonest!r} is named {times} times{where}; every class needs a name of its own.")
