@@ -12,6 +12,7 @@ from sightline.errors import SightlineError
 from sightline.files import (
     ABANDONED,
     claimed,
+    expanded,
     is_claimed,
     keep_latest,
     reserve,
@@ -20,6 +21,13 @@ from sightline.files import (
     write_json,
     write_text,
 )
+
+
+def test_a_tilde_is_a_home_folder_or_part_of_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded("~/a") == Path("/home/me/a")
+    assert expanded(Path("~no-such-user/a")) == Path("~no-such-user/a")
+    assert expanded("~weights.pth") == Path("~weights.pth")
 
 
 def test_a_block_that_fails_leaves_the_older_file_and_nothing_else(tmp_path: Path) -> None:

@@ -21,6 +21,14 @@ _ours: set[Path] = set()
 closed."""
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with the home folder in place of "~" or "~name"; as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 @contextmanager
 def whole_file(path: Path) -> Generator[Path]:
     """Yield a path beside `path` to write to; it takes the name `path` when the block ends well.

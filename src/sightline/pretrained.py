@@ -88,7 +88,7 @@ def find(source: str, *, name: str, timm_name: str) -> Published | Path:
         library = "torchvision" if name in _torchvision_names() else "timm"
         tag = ""
     elif not separator or library not in ("torchvision", "timm"):
-        return _local(Path(source).expanduser())
+        return _local(files.expanded(source))
     if library == "timm" and name in OTHERWISE:
         raise ModelError(f"timm's weights of {name!r} are for another network: {OTHERWISE[name]}.")
     return _of_torchvision(name, tag) if library == "torchvision" else _of_timm(timm_name, tag)

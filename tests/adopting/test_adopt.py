@@ -174,6 +174,17 @@ def test_what_a_folder_of_timm_s_says_and_preprocess_can_t_have_is_told(
     assert told in caplog.text
 
 
+def test_a_name_that_begins_with_a_tilde_and_no_user_s_is_a_name(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelError, match=r"There is nothing at '~no-such-user\.pth'"):
+        sightline.adopt("~no-such-user.pth", NAMES, model="resnet20", out=tmp_path / "ours")
+    monkeypatch.chdir(tmp_path)
+    weights.rename("~no-such-user.pth")
+    folder = sightline.adopt("~no-such-user.pth", NAMES, model="resnet20", out=tmp_path / "ours", preprocess=SMALL)
+    assert folder.spec.provenance.parent.startswith("~no-such-user.pth, ")
+
+
 def test_a_folder_named_by_a_dot_gives_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub, _ = make_timm_folder(tmp_path / "hub")
     monkeypatch.chdir(hub)

@@ -34,9 +34,10 @@ def test_weights_of_another_number_of_classes_keep_all_but_the_head_and_say_so(
     assert any("head" in message for message in caplog.messages)
 
 
-def test_weights_that_do_not_exist_are_found_before_any_image_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="There are no weights at 'none.pth'"):
-        train(override(Recipe(), [*SETTINGS, "model.pretrained=none.pth"]), tmp_path / "photos", out=tmp_path / "run")
+@pytest.mark.parametrize("name", ["none.pth", "~no-such-user"])
+def test_weights_that_do_not_exist_are_found_before_any_image_is_read(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=f"There are no weights at '{name}'"):
+        train(override(Recipe(), [*SETTINGS, f"model.pretrained={name}"]), tmp_path / "photos", out=tmp_path / "run")
 
 
 @pytest.mark.parametrize("source", ["torchvision:IMAGENET1K_V1", "timm:a1_in1k"])

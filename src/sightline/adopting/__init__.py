@@ -20,7 +20,7 @@ from sightline.data.outside import check_outside
 from sightline.deps import require_torch
 from sightline.errors import ModelError, path_of
 from sightline.exported_folder import Artefact, ExportedFolder, open_folder
-from sightline.files import whole_folder
+from sightline.files import expanded, whole_folder
 from sightline.model_folder import Architecture, Calibration, ModelFolder, ModelSpec, Provenance, sha256
 from sightline.preprocess import Preprocess
 
@@ -55,7 +55,7 @@ def adopt(
     architecture; RecipeError for a preprocessing that can't be; DataError; MissingPackageError. Nothing is left then.
     """
     require_torch("Adopting a model")
-    source = path_of(source, "What is adopted").expanduser()
+    source = expanded(path_of(source, "What is adopted"))
     path = Path(out) if out is not None else Path("runs") / _name_of(source)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ModelError(f"{str(path)!r} exists already. Name another folder by --out, or remove it.")

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from sightline.data.phrases import counted
 from sightline.data.prepare import LEAVE_OUT, Prepared
 from sightline.data.table import ImageTable, Source
 from sightline.errors import DataError
-from sightline.files import write_json
+from sightline.files import expanded, write_json
 
 log = logging.getLogger("sightline")
 
@@ -118,10 +117,9 @@ def contents(location: str) -> str:
 
 def place_of(location: str) -> str:
     """Its absolute path. Raises DataError where there is nothing."""
-    with suppress(RuntimeError):  # of "~name" for a user that there isn't
-        place = os.path.abspath(Path(location).expanduser())  # noqa: PTH100  # resolve() would follow links
-        if Path(place).exists():
-            return place
+    place = os.path.abspath(expanded(location))  # noqa: PTH100  # resolve() would follow links
+    if Path(place).exists():
+        return place
     raise DataError(f"{location!r} does not exist; expected is a folder or archive of images without labels.")
 
 

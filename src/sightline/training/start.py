@@ -15,6 +15,7 @@ from sightline.data.phrases import counted, listed
 from sightline.data.prepare import Prepared
 from sightline.errors import ModelError, RecipeError
 from sightline.evaluation.seen import num_seen
+from sightline.files import expanded
 from sightline.model_folder import Architecture, ModelFolder
 from sightline.models import Classifier, Start, create_model, find_variant
 from sightline.narrowing import Narrowing
@@ -66,7 +67,7 @@ def parent_of(recipe: Recipe) -> str | None:
 
 def parent_folder(source: str) -> ModelFolder | None:
     """The model folder that `model.pretrained` names; None where it names something else."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return ModelFolder.read(path) if (path / "model.json").exists() else None
 
 
