@@ -98,6 +98,14 @@ def test_the_same_command_writes_the_same_file(photos: Path, tmp_path: Path, run
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
+def test_a_class_s_name_may_hold_a_line_end(photos: Path, tmp_path: Path, run_cli: Cli) -> None:
+    (photos / "red").rename(photos / "re\nd")
+    code, _, _ = run_cli("augment", photos, *settings("augment=[crop, mixup]"), "--out", tmp_path / "sheet.png")
+    assert code == 0
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width > 0
+
+
 def test_the_first_images_are_of_different_classes(photos: Path) -> None:
     recipe = override(Recipe(), SMALL)
     prepared = prepare(photos, recipe.data, recipe.seed)

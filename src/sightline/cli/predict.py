@@ -14,6 +14,7 @@ from sightline import catalog
 from sightline.cli.remote import TOP_K, Asked, ask_server
 from sightline.cli.saying import say, write_for_programs
 from sightline.cli.tta import Tta, sentence, views_of
+from sightline.data.phrases import printable
 
 if TYPE_CHECKING:
     from sightline.prediction import Prediction
@@ -100,16 +101,11 @@ def _print_table(predictions: Iterator["Prediction"]) -> bool:
     for prediction in predictions:
         if prediction.error is not None:
             failed = True
-            print(_printable(f"{prediction.name}: {prediction.error}"), file=sys.stderr)
+            print(printable(f"{prediction.name}: {prediction.error}"), file=sys.stderr)
             continue
         answer = "  ".join(f"{guess.label} {guess.probability:.1%}" for guess in prediction.guesses)
-        print(_printable(f"{prediction.name}  {answer or 'no label'}"))
+        print(printable(f"{prediction.name}  {answer or 'no label'}"))
     return failed
-
-
-def _printable(line: str) -> str:
-    """One line of a terminal: names of files and classes may hold line ends, and sequences that steer it."""
-    return "".join(character if character.isprintable() else "�" for character in line)
 
 
 def _print_json(predictions: Iterator["Prediction"]) -> bool:

@@ -1,4 +1,4 @@
-"""Counts and lists of names, worded for people."""
+"""Counts and names, worded for people."""
 
 from collections.abc import Sequence
 
@@ -12,3 +12,8 @@ def listed(names: Sequence[str], limit: int = 5) -> str:
     """The first `limit` names, quoted, and how many more there are."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit:,} more"
+
+
+def printable(text: str) -> str:
+    """One line that can't steer a terminal: names of files and classes may hold line ends, and worse."""
+    return "".join(character if character.isprintable() else "�" for character in text)

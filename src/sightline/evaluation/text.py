@@ -2,6 +2,7 @@
 
 from rich.cells import cell_len
 
+from sightline.data.phrases import printable
 from sightline.evaluation.metrics import Averages, Evaluation
 from sightline.evaluation.multilabel import MultiLabelEvaluation
 
@@ -51,7 +52,7 @@ def label_report(evaluation: MultiLabelEvaluation) -> str:
 
 def shorten(name: str, longest: int) -> str:
     """One printable line of at most `longest` cells, cut in the middle: long names often differ at their end."""
-    name = "".join(character if character.isprintable() else "�" for character in name)
+    name = printable(name)
     if cell_len(name) <= longest:
         return name
     head, tail = name, name

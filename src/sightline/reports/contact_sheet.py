@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sightline.data.outside import check_outside
+from sightline.data.phrases import printable
 from sightline.data.prepare import prepare
 from sightline.errors import SightlineError
 from sightline.files import whole_file
@@ -134,7 +135,7 @@ class _Pen:
     def write(self, text: str, place: tuple[int, int], *, colour: str, width: int | None = None) -> None:
         """The text with its upper left corner there, within `width` pixels (a cell's if left out)."""
         limit = self.cell if width is None else width
-        shown = text
+        shown = printable(text)
         while _font().getlength(shown) > limit:
             shown = shown[:-2].rstrip() + "…"
         self.canvas.text(place, shown, fill=colour, font=_font())
