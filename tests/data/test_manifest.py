@@ -87,6 +87,38 @@ def test_parquet_gives_the_table_of_the_same_csv(tmp_path: Path) -> None:
     assert (table.paths, table.labels, table.splits) == (expected.paths, expected.labels, expected.splits)
 
 
+def test_parquet_s_bytes_are_text_and_nulls_in_lists_are_no_labels(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    file = tmp_path / "list.parquet"
+    parquet.write_table(arrow.table({"path": [b"a.png", b"b.png"], "label": [b"caf\xc3\xa9", b" dog "]}), file)
+    assert (scan(file).paths, scan(file).labels) == (("a.png", "b.png"), ("caf\u00e9", "dog"))
+    labels = [["dog", None, "cat"], [None], ["cow"]]
+    parquet.write_table(arrow.table({"path": ["a.png", "b.png", "c.png"], "label": labels}), file)
+    assert scan(file, label_separator=";").labels == ("cat;dog", "", "cow")
+    parquet.write_table(arrow.table({"path": ["a.png"], "label": [[b"dog", b"cat"]]}), file)
+    assert scan(file, label_separator=";").labels == ("cat;dog",)
+
+
+@pytest.mark.parametrize(
+    ("label", "separator", "sentence"),
+    [
+        ([["cow"], ["dog; big", "cat"]], ";", "row 2: the label 'dog; big' holds the label separator ';'"),
+        ([b"cow", b"\xff"], None, r"row 2: the label b'\\xff' is not in UTF-8"),
+        ([None, {"name": "dog"}], None, "row 2: the label is of type dict, where text or a number is expected"),
+        ([[["cow"]], [["dog"]]], ";", "row 1: the label is of type list, .*; row 2: the label is of type list"),
+    ],
+)
+def test_parquet_s_values_that_are_no_labels_are_told_by_their_rows(
+    tmp_path: Path, label: list[object], separator: str | None, sentence: str
+) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(arrow.table({"path": ["a.png", "b.png"], "label": label}), tmp_path / "list.parquet")
+    with pytest.raises(DataError, match=sentence):
+        scan(tmp_path / "list.parquet", label_separator=separator)
+
+
 def test_a_broken_parquet_file_and_a_missing_value_are_refused(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -7,7 +7,7 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sightline import deps
 from sightline.data.folder import FolderSource, is_text, reason
@@ -33,10 +33,7 @@ def read_manifest(file: Path, location: str, separator: str | None = None) -> Im
     _check_columns(file, columns)
     if not rows:
         raise DataError(f"{str(file)!r} names no images: there is nothing below its header.")
-    problems = _problems(rows, has_splits="split" in columns, may_be_empty=separator is not None)
-    if problems:
-        more = f"; and {len(problems) - 5:,} more" if len(problems) > 5 else ""
-        raise DataError(f"{str(file)!r} has faulty rows: {'; '.join(problems[:5])}{more}.")
+    _check_rows(file, _problems(rows, has_splits="split" in columns, may_be_empty=separator is not None))
     rows = sorted(rows, key=lambda row: row["path"])
     return ImageTable(
         source=FolderSource(location, str(file.absolute().parent)),
@@ -71,18 +68,47 @@ def _parquet_rows(file: Path, separator: str | None) -> tuple[list[str], list[di
     try:
         columns = list(parquet.read_schema(file).names)
         table = parquet.read_table(file, columns=[name for name in columns if name in COLUMNS])
-    except (arrow.ArrowException, OSError) as error:
+        found = cast(list[dict[str, object]], table.to_pylist())
+    except (arrow.ArrowException, OSError, ValueError) as error:  # ValueError: texts that are no UTF-8
         raise DataError(f"{str(file)!r} can't be read as Parquet ({str(error).splitlines()[0]}).") from error
-    rows = table.to_pylist()
-    for row in rows:
-        if isinstance(row.get("label"), list):
-            if separator is None:
-                raise DataError(
-                    f"{str(file)!r} has lists of labels. Name a label separator that no label holds, such as ';' "
-                    "(data.label_separator, or --label-separator of `check`)."
-                )
-            row["label"] = separator.join(map(str, row["label"]))
-    return columns, [_texts(row) for row in rows]
+    if separator is None and any(isinstance(row.get("label"), list) for row in found):
+        raise DataError(
+            f"{str(file)!r} has lists of labels. Name a label separator that no label holds, such as ';' "
+            "(data.label_separator, or --label-separator of `check`)."
+        )
+    rows: list[dict[str, str]] = []
+    problems: list[str] = []
+    for number, row in enumerate(found, start=1):
+        try:
+            rows.append({name: _cell(name, value, separator) for name, value in row.items()})
+        except (ValueError, TypeError) as error:
+            problems.append(f"row {number}: {error}")
+    _check_rows(file, problems)
+    return columns, rows
+
+
+def _cell(name: str, value: object, separator: str | None) -> str:
+    """The text of a Parquet value. Raises ValueError or TypeError with the reason when it has none."""
+    if name != "label" or separator is None or not isinstance(value, list):
+        return _plain(name, value)
+    labels = [_plain(name, label) for label in cast(list[object], value)]
+    cut = next((label for label in labels if separator in label), None)
+    if cut is not None:
+        raise ValueError(f"the label {cut!r} holds the label separator {separator!r}; name one that no label holds")
+    return separator.join(labels)
+
+
+def _plain(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        try:
+            return value.decode().strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"the {name} {value[:40]!r} is not in UTF-8") from error
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"the {name} is of type {type(value).__name__}, where text or a number is expected")
+    return str(value).strip()
 
 
 def _texts(row: dict[str, Any]) -> dict[str, str]:
@@ -101,6 +127,12 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
         f"{str(file)!r} has the columns {listed(columns, 8) or 'of an empty file'}; expected are path,label or "
         "path,label,split in its first line, separated by commas."
     )
+
+
+def _check_rows(file: Path, problems: Sequence[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - 5:,} more" if len(problems) > 5 else ""
+        raise DataError(f"{str(file)!r} has faulty rows: {'; '.join(problems[:5])}{more}.")
 
 
 def _problems(rows: Sequence[dict[str, str]], *, has_splits: bool, may_be_empty: bool) -> list[str]:
