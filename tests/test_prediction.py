@@ -222,6 +222,16 @@ def test_nothing_to_predict_is_an_error(tmp_path: Path, run_cli: Cli) -> None:
     assert (code, err) == (2, f"error: There are no images in '{tmp_path / 'empty'}'.\n")
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_blank_name_is_not_the_working_directory(
+    name: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: Cli
+) -> None:
+    model = make_folder(tmp_path / "model").path
+    monkeypatch.chdir(photos)
+    code, out, err = run_cli("predict", model, "red/000.jpg", name)
+    assert (code, out, err) == (2, "", f"error: {name!r} names no images. Name files, folders or archives of them.\n")
+
+
 def test_an_image_larger_than_memory_should_hold_is_refused(predictor: Predictor) -> None:
     small = BytesIO()
     Image.new("1", (20_000, 20_000)).save(small, "PNG")

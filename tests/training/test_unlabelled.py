@@ -104,10 +104,9 @@ def test_an_unreadable_one_stops_the_run_or_is_left_out(
 
 
 def test_a_place_that_isn_t_there_or_is_empty_is_named(prepared: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        with_unlabelled(prepared, str(tmp_path / "nowhere"), leave_out_unreadable=False)
-    with pytest.raises(DataError, match="does not exist"):
-        with_unlabelled(prepared, "~no-such-user/x", leave_out_unreadable=False)
+    for name in (str(tmp_path / "nowhere"), "~no-such-user/x", ""):
+        with pytest.raises(DataError, match="does not exist"):
+            with_unlabelled(prepared, name, leave_out_unreadable=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="There are no images in"):
         with_unlabelled(prepared, str(tmp_path / "empty"), leave_out_unreadable=False)

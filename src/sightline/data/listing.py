@@ -37,8 +37,11 @@ def list_images(locations: Sequence[str]) -> ImageList:
     """The images that are meant: single files whatever their name, and all images in folders and archives.
 
     A file that doesn't exist is listed too, and found unreadable when it is read: one wrong name doesn't stop
-    the others. Raises DataError when a folder or archive can't be read, or nothing is left.
+    the others. Raises DataError when a folder or archive can't be read, one of the names is blank, or nothing is left.
     """
+    blank = next((location for location in locations if not location.strip()), None)
+    if blank is not None:  # Path("") would be the working directory
+        raise DataError(f"{blank!r} names no images. Name files, folders or archives of them.")
     items = [item for location in locations for item in _list(location)]
     if not items:
         raise DataError(f"There are no images in {', '.join(map(repr, locations))}.")

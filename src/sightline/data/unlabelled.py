@@ -118,7 +118,7 @@ def contents(location: str) -> str:
 def place_of(location: str) -> str:
     """Its absolute path. Raises DataError where there is nothing."""
     place = os.path.abspath(expanded(location))  # noqa: PTH100  # resolve() would follow links
-    if Path(place).exists():
+    if location.strip() and Path(place).exists():
         return place
     raise DataError(f"{location!r} does not exist; expected is a folder or archive of images without labels.")
 
