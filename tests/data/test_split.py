@@ -40,6 +40,13 @@ def test_the_seed_chooses_and_the_same_seed_chooses_the_same() -> None:
     assert not np.array_equal(first.test, other.test)
 
 
+def test_the_choice_is_this_one_for_ever() -> None:
+    table, facts = made_up({"a": 12, "b": 12})
+    facts = [replace(fact, sha256=f"b{place // 2}") if place >= 12 else fact for place, fact in enumerate(facts)]
+    splits = divide(table, facts, seed=3, val=0.2, test=0.2)
+    assert (splits.test.tolist(), splits.val.tolist()) == ([0, 2, 12, 13], [6, 8, 20, 21])
+
+
 def test_renamed_files_stay_in_their_split() -> None:
     table, facts = made_up({"a": 50, "b": 50})
     before = divide(table, facts)
@@ -72,6 +79,28 @@ def test_copies_of_one_image_are_never_divided(seed: int) -> None:
     contents = [{facts[place].sha256 for place in places.tolist()} for places in splits.named().values()]
     assert sum(map(len, contents)) == len(set.union(*contents))
     assert len(splits.test) == 18
+
+
+@pytest.mark.parametrize("copies", [2, 5])
+def test_a_class_of_copies_alone_is_divided_where_each_split_can_have_some(copies: int) -> None:
+    table, facts = made_up({"a": 20, "b": 3 * copies})
+    facts = [
+        replace(fact, sha256=f"b{(place - 20) // copies}") if place >= 20 else fact for place, fact in enumerate(facts)
+    ]
+    splits = divide(table, facts)
+    assert [counts(table, places)["b"] for places in splits.named().values()] == [copies] * 3
+    assert sorted(np.concatenate(list(splits.named().values())).tolist()) == list(range(len(table)))
+
+
+def test_of_copies_alone_the_smallest_group_is_held_out_and_what_is_bound_to_train_counts_as_train() -> None:
+    contents = ["b0"] * 4 + ["b1"] * 2 + ["both"]
+    table, facts = made_up({"a": 20, "b": len(contents)})
+    facts[0] = replace(facts[0], sha256="both")
+    facts[20:] = [replace(fact, sha256=content) for fact, content in zip(facts[20:], contents, strict=True)]
+    splits = divide(table, facts)
+    assert splits.test.tolist()[-2:] == [24, 25]
+    assert splits.val.tolist()[-4:] == [20, 21, 22, 23]
+    assert 26 in splits.train
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -178,12 +178,19 @@ def _shared_out(table: ImageTable, pool: _Pool, fraction: float, spared: int, ke
 
 
 def _chosen(pool: _Pool, fraction: float, spared: int, key: str) -> list[int]:
-    """A share of the pool, whole groups in an order that `key` decides, so many that at least `spared` images stay."""
+    """A share of the pool, whole groups in an order that `key` decides, so many that at least `spared` images stay.
+
+    Where every group is larger than the share, the smallest, if as many others stay.
+    """
     wanted = min(max(1, int(len(pool.places) * fraction + 0.5)), len(pool.places) - spared)
+    groups = [pool.groups[content] for content in sorted(pool.groups, key=lambda content: _rank(key, content))]
     chosen: list[int] = []
-    for content in sorted(pool.groups, key=lambda content: _rank(key, content)):
-        if len(chosen) + len(pool.groups[content]) <= wanted:
-            chosen += pool.groups[content]
+    for group in groups:
+        if len(chosen) + len(group) <= wanted:
+            chosen += group
+    bound = sum(map(len, groups)) < len(pool.places)  # to train, by what else carries their content
+    if not chosen and len(groups) - 1 + bound >= spared:
+        return min(groups, key=len)
     return chosen
 
 
