@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline.data.facts import SMALLEST, ImageFacts
 from sightline.data.phrases import counted
-from sightline.data.similar import connected, near_pairs
+from sightline.data.similar import connected, near_groups
 from sightline.data.table import SPLITS, ImageTable, Split
 from sightline.data.trainable import obstacles
 
@@ -200,9 +200,9 @@ def _alike(facts: Sequence[ImageFacts]) -> tuple[list[list[int]], list[list[int]
         if fact.phash is not None:
             hashes[fact.phash].append(place)
     exact = [places for places in contents.values() if len(places) > 1]
-    pairs = near_pairs(np.array(list(hashes), dtype=np.uint64), NEAR)
+    groups = near_groups(np.array(list(hashes), dtype=np.uint64), NEAR)
     families = list(hashes.values())
-    links = [(families[left][0], families[right][0]) for left, right in pairs.tolist()]
+    links = [(families[group][0], places[0]) for group, places in zip(groups.tolist(), families, strict=True)]
     links += [(places[0], other) for places in families for other in places[1:]]
     near = [group for group in connected(len(facts), links) if len({facts[place].sha256 for place in group}) > 1]
     return exact, near

@@ -7,22 +7,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def near_pairs(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
-    """(M, 2) places i < j of (N,) hashes, all different, that differ in at most `distance` bits; sorted.
+def near_groups(hashes: NDArray[np.uint64], distance: int) -> NDArray[np.int64]:
+    """(N,) for each of (N,) hashes, all different, the smallest place in its group.
 
-    Pigeonhole: cut into distance + 1 bands, two such hashes have one band in common. So only hashes that
-    share a band are compared, which is exact, and quick as long as no band has one value for most of them.
+    A group is what steps of at most `distance` bits lead to. Pigeonhole: cut into distance + 1 bands, two hashes so
+    near have one band in common. So only hashes that share a band are compared, which is exact, and quick as long as no
+    band has one value for most of them. No pair is kept: look-alike images have millions.
     """
-    found: set[tuple[int, int]] = set()
+    groups = np.arange(len(hashes))
     edges = np.linspace(0, 64, distance + 2).astype(np.uint64)
     for low, high in pairwise(edges):
         band = (hashes >> low) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(band, kind="stable")
         for first, second in _sharing(band[order]):
             left, right = order[first], order[second]
-            near = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
-            found.update(zip(*(np.sort([left[near], right[near]], axis=0).tolist()), strict=True))
-    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+            near = (groups[left] != groups[right]) & (np.bitwise_count(hashes[left] ^ hashes[right]) <= distance)
+            if near.any():
+                groups = _joined(groups, groups[left[near]], groups[right[near]])
+    return groups
+
+
+def _joined(groups: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The groups after each of `left` has become one with that of `right`."""
+    names, links = np.unique([left, right], return_inverse=True)
+    renamed = np.arange(len(groups))
+    for group in connected(len(names), zip(*links.reshape(2, -1).tolist(), strict=True)):
+        renamed[names[group]] = names[group[0]]
+    return renamed[groups]
 
 
 def _sharing(band: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
