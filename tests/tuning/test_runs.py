@@ -105,6 +105,14 @@ def test_what_the_user_chose_and_what_takes_no_step_are_left_as_they_are(tmp_pat
     assert settled([*plain, *probes]) == [*plain, *probes]
 
 
+def test_a_recipe_may_hold_what_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weighted = override(RECIPE, ["loss.class_weights={blue: 2.0}"])
+    monkeypatch.setattr(fastest, "resolved", lambda recipe: computed(recipe, BF16))
+    jobs = settled(jobs_of(tmp_path, "optim.lr=0.1,0.2", recipe=weighted))
+    assert len(set(jobs)) == len(jobs) == 4
+    assert jobs[0] != replace(jobs[0], recipe=RECIPE)
+
+
 def probe() -> Recipe:
     return override(RECIPE, ["finetune.probe=true", "model.pretrained=weights.safetensors"])
 

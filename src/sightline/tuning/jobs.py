@@ -42,6 +42,10 @@ class Job:
     measure: tuple[Split, ...] = ("val", "train")
     """Splits: the figure that is judged, and the training images for the gap. The test split is not looked at."""
 
+    def __hash__(self) -> int:
+        """By its folder, which no two runs share: a recipe may hold what has no hash, such as loss.class_weights."""
+        return hash(self.folder)
+
     @property
     def measured(self) -> Path:
         """What the run took; written when it has ended, beside its folder, which is a model folder."""
