@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import RecipeError, SightlineError
+from sightline.files import write_text
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
 from sightline.recipe_text import from_yaml, override, to_yaml
 from sightline.reports.search import write_search_report
@@ -169,6 +170,29 @@ def test_numbers_to_choose_from_reach_a_trial_as_they_were_typed(tmp_path: Path)
         assert [trial.settings for trial in trials_of.result().trials] == [job.arm.settings for job in jobs]
     assert jobs[0].recipe == recipe
     assert {job.recipe.batch_size for job in jobs} == {4, 8, 16}
+
+
+def test_a_trial_is_compared_at_the_epochs_it_was_promoted_at_however_many_have_ended_since(tmp_path: Path) -> None:
+    recipe = override(RECIPE, ["epochs=18"])
+    searched = Search(recipe=recipe, space=space_of([SPACE], recipe), trials=5, sampler="random")
+    with opened(searched, tmp_path / "t") as trials_of:
+        jobs = list(iter(lambda: trials_of.next(may_begin=True), None))
+        write_curve(jobs[0].folder, [0.1 * epoch for epoch in range(1, 9)])  # ended between two looks
+        assert not trials_of.report(jobs[0])
+        write_curve(jobs[1].folder, [0.25, 0.3])
+        assert not trials_of.report(jobs[1])  # 0.3 after two epochs, where the first had 0.2
+        write_curve(jobs[2].folder, [0.1, 0.15, 0.9])
+        assert trials_of.report(jobs[2])  # worst after two epochs, whatever came then
+        write_curve(jobs[3].folder, [0.01] * 18)
+        assert not trials_of.report(jobs[3])  # it has ended
+        write_curve(jobs[4].folder, [0.35])
+        assert not trials_of.report(jobs[4])  # two epochs are the least
+
+
+def write_curve(folder: Path, accuracies: list[float]) -> None:
+    """What a run leaves that has ended so many epochs."""
+    rows = [f"{epoch},{accuracy}" for epoch, accuracy in enumerate(accuracies, 1)]
+    write_text(folder / "metrics.csv", "\n".join(["epoch,val_accuracy", *rows]))
 
 
 def test_runs_of_another_search_are_not_taken_for_this_one_s(photos: Path, tmp_path: Path) -> None:

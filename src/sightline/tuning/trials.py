@@ -113,16 +113,20 @@ class Trials:
         if self._search.against is not None:  # Optuna takes no figures midway of a search with two aims
             return False
         trial, _ = self._mine[job]
-        for row in _curve(job)[self._reported.get(job, 0) :]:
+        curve = _curve(job)
+        is_over = len(curve) >= job.recipe.epochs  # all that is left is measured in a moment
+        for row in curve[self._reported.get(job, 0) :]:
             self._reported[job] = self._reported.get(job, 0) + 1
             value = _value(row)
-            if value is not None and row["epoch"] is not None:
-                trial.report(value, int(row["epoch"]))
-        is_over = self._reported.get(job, 0) >= job.recipe.epochs  # all that is left is measured in a moment
-        if not self._search.prune or is_over or job in self._pruned or not trial.should_prune():
-            return False
-        self._pruned.add(job)
-        return True
+            if value is None or row["epoch"] is None:
+                continue
+            trial.report(value, int(row["epoch"]))
+            # asked at every epoch: Optuna keeps the newest value for each rung that it was not asked at yet
+            asks = self._search.prune and job not in self._pruned
+            if asks and trial.should_prune() and not is_over:
+                self._pruned.add(job)
+                return True
+        return False
 
     def end(self, job: Job) -> None:
         """Tell Optuna how a trial ended, and let go of it."""
