@@ -65,10 +65,17 @@ def test_zeros_stay_zero_in_training_and_the_others_move(method: Sparsify, paren
         assert (weight[stays] != whole[name][stays]).any()
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
+def test_zeros_stay_zero_whatever_optimiser_trains(optimizer: str, parent: ModelFolder, tmp_path: Path) -> None:
+    settings = (f"optim.name={optimizer}", "optim.schedule=constant")
+    [_, row] = compress(parent, [Sparsify(share=0.5, epochs=1, settings=settings)], out=tmp_path / "out")
+    assert sparsity(ModelFolder.read(row.path).model()) == pytest.approx(0.5, abs=1e-4)
+
+
 def test_zeros_to_keep_where_there_are_none_are_told(caplog: pytest.LogCaptureFixture) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2))
     torch.nn.init.ones_(model[0].weight)  # pyright: ignore[reportArgumentType]
-    Zeros(model).keep()
+    Zeros(model).keep(torch.optim.SGD(model.parameters()))
     assert "train.keep_zeros keeps nothing" in caplog.text
     caplog.clear()
     with torch.no_grad():

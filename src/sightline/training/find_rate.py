@@ -170,7 +170,7 @@ class _Watch(lightning.Callback):
         if task.recipe.train.max_norm is not None:
             shorten_weights(task.model, task.recipe.train.max_norm)
         if self._zeros is not None:
-            self._zeros.keep()
+            self._zeros.keep(trainer.optimizers[0])
         loss = float(task.progress.loss_sum) / task.progress.seen
         task.progress = Progress(position=task.progress.position)
         if not math.isfinite(loss):

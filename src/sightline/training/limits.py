@@ -4,7 +4,7 @@ import logging
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sightline.recipe import Recipe
 
@@ -84,8 +84,11 @@ class Zeros:
                 "train.keep_zeros keeps nothing: no weight is zero. `sightline compress --sparsify` makes some."
             )
 
-    def keep(self) -> None:
-        """Set them to zero again, after an update."""
+    def keep(self, optimizer: torch.optim.Optimizer) -> None:
+        """Set them to zero again, after an update, and what a schedule-free optimiser computes the shown ones from."""
         with torch.no_grad():
             for weight, mask in self._masks:
                 weight.mul_(mask)
+                base: Tensor | None = optimizer.state.get(weight, {}).get("z")
+                if base is not None:
+                    base.mul_(mask)

@@ -137,7 +137,7 @@ class Run(lightning.Callback):
         if train.max_norm is not None and task.at_update:
             shorten_weights(task.model, train.max_norm)
         if self._zeros is not None and task.at_update:
-            self._zeros.keep()
+            self._zeros.keep(trainer.optimizers[0])
         self.shown_weights.after_batch()
         batches = self.clock.batches_in_all(task.progress.position)
         if batches is not None and batches < task.num_batches:
