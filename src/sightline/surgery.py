@@ -3,6 +3,7 @@
 Everything is changed in place, and found by what modules are, never by which network they belong to.
 """
 
+import copy
 import inspect
 import re
 from typing import Any, Literal, cast
@@ -198,6 +199,34 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
     for layers, block_rate in zip(blocks, linear_rates(rate, len(blocks)), strict=True):
         for layer in layers:
             setattr(layer, _drop_path_attribute(layer), block_rate)
+
+
+def dropout_of(model: nn.Module) -> float | None:
+    """The rate that every dropout layer has; None where there is none, or where they differ."""
+    rates = {
+        float(rate)
+        for module in model.modules()
+        for rate in [getattr(module, "p" if isinstance(module, _DropoutNd) else "drop_rate", None)]
+        if isinstance(rate, float | int)
+    }
+    return rates.pop() if len(rates) == 1 else None
+
+
+def drop_path_of(model: nn.Module) -> float | None:
+    """The rate that `set_drop_path` would change nothing by; None where there is none."""
+    rates = _drop_paths(model)
+    same = copy.deepcopy(model)
+    try:
+        set_drop_path(same, max(rates, default=0.0))
+    except ModelError:
+        return None
+    return max(rates, default=0.0) if _drop_paths(same) == rates else None
+
+
+def _drop_paths(model: nn.Module) -> list[float]:
+    """The rates above 0, in the order of the blocks."""
+    layers = [module for module in model.modules() if _drop_path_attribute(module)]
+    return [rate for layer in layers if (rate := float(getattr(layer, _drop_path_attribute(layer)))) > 0]
 
 
 def _fill_empty_drop_paths(parent: nn.Module) -> None:

@@ -139,6 +139,14 @@ def test_where_the_recipe_s_own_values_win_there_is_nothing_to_confirm(photos: P
     assert "no trial beat what there was" in write_search_report(tmp_path / "t").read_text()
 
 
+def test_what_the_recipe_left_to_null_is_its_own_value_too(photos: Path, tmp_path: Path) -> None:
+    searched = Search(recipe=RECIPE, space=space_of(["model.width=0.5..2"], RECIPE), trials=1)
+    result = tune(searched, photos, out=tmp_path / "t", confirm=1)
+    assert result.trials[0].settings == ("model.width=1",)
+    assert result.recipe_is_best
+    assert result.confirmed is None
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

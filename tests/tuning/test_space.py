@@ -5,6 +5,8 @@ import pytest
 from sightline.errors import RecipeError
 from sightline.recipe import DataConfig, ModelConfig, OptimConfig, Recipe
 from sightline.recipe_text import override
+from sightline.training.schedules import learning_rate
+from sightline.tuning.meant import in_full
 from sightline.tuning.space import Dimension, default_space, space_of
 
 RECIPE = Recipe(
@@ -87,6 +89,58 @@ def test_a_search_begins_with_the_recipe_s_own_values_as_far_as_the_space_has_th
     assert names.own(recipe) == "resnet20"
     assert out_of_range.own(recipe) is None
     assert names.own(override(recipe, ["model.name=resnet32"])) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "own"),
+    [
+        ([], "model.width=0.5..2", 1.0),
+        ([], "model.depth=0.5,1,2", 1),  # its place among the numbers
+        ([], "model.drop_path=0..0.3", 0.0),
+        (["model.name=swin_t", "data.image_size=224", "data.resize=256"], "model.drop_path=0..0.3", 0.2),
+        (["model.name=efficientnet_b0"], "model.drop_path=0..0.3", 0.2),
+        (["model.name=alexnet", "data.image_size=64", "data.resize=64"], "model.dropout=0..0.9", 0.5),
+        (["model.name=swin_b", "data.image_size=224", "data.resize=256"], "model.drop_path=0..0.3", None),  # 0.5
+        (["data.resize=null"], "data.resize=16..32", 18),
+        (["optim.name=sgd"], "optim.momentum=0.5..0.99", 0.9),
+        ([], "optim.betas=[0.9, 0.95],[0.9, 0.999]", "[0.9, 0.999]"),
+        ([], "optim.layer_decay=0.5..1", 1.0),
+        ([], "optim.schedule=constant,cosine", "cosine"),
+        ([], "optim.target_batch=128..256", 128),
+        ([], "loss.name=focal,cross_entropy", "cross_entropy"),
+        ([], "train.ema_decay=0.9..0.99", None),
+    ],
+)
+def test_a_search_begins_with_what_null_stands_for(settings: list[str], text: str, own: object) -> None:
+    recipe = override(RECIPE, ["batch_size=128", *settings])
+    [dimension] = space_of([text], recipe)
+    assert dimension.own(recipe) == own
+
+
+@pytest.mark.parametrize(
+    ("schedule", "setting"),
+    [
+        ("cosine", "end_factor"),
+        ("exponential", "end_factor"),
+        ("polynomial", "end_factor"),
+        ("one_cycle", "end_factor"),
+        ("plateau", "end_factor"),
+        ("step", "factor"),
+        ("polynomial", "power"),
+        ("cosine", "cycles"),
+        ("one_cycle", "rise"),
+        ("plateau", "patience"),
+    ],
+)
+def test_what_null_stands_for_is_the_same_course_of_the_learning_rate(schedule: str, setting: str) -> None:
+    recipe = override(RECIPE, [f"optim.schedule={schedule}", *(["optim.step_epochs=2"] if schedule == "step" else [])])
+    meant = in_full(recipe, [f"optim.{setting}"])["optim"][setting]
+    said = override(recipe, [f"optim.{setting}={meant}"])
+    assert said != recipe
+    losses = [1.0] * 20
+    for update in range(50):
+        rates = [learning_rate(each.optim, update, 50, 5, losses[: update // 5]) for each in (recipe, said)]
+        assert rates[0] == pytest.approx(rates[1], rel=1e-9)
 
 
 def test_numbers_to_choose_from_are_in_order_and_words_are_not() -> None:

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_type_hints
 from sightline.errors import RecipeError, SightlineError
 from sightline.recipe import Recipe
 from sightline.recipe_text import override, to_plain
+from sightline.tuning.meant import in_full
 from sightline.tuning.vary import choices_of, full_name, words_of
 
 _HELP = "--search takes setting=low..high, setting=log:low..high or setting=value,value,..."
@@ -56,10 +57,11 @@ class Dimension:
 
     def own(self, recipe: Recipe) -> float | str | None:
         """The recipe's value where this dimension has it, as a trial holds it: a search begins with what is to beat."""
-        value = _present(self.setting, recipe)
+        own = in_full(recipe, [self.setting])
+        value = _at(self.setting, own)
         if self.choices:
-            same = (each for each in self.in_order if override(recipe, [f"{self.setting}={each}"]) == recipe)
-            found = next(same, None)
+            tried = ((each, override(recipe, [f"{self.setting}={each}"])) for each in self.in_order)
+            found = next((each for each, made in tried if in_full(made, [self.setting]) == own), None)
             return self.in_order.index(found) if self.ordered and found is not None else found
         is_within = isinstance(value, int | float) and self.low <= value <= self.high
         return value if is_within else None
@@ -163,15 +165,15 @@ def _is_whole(setting: str, recipe: Recipe) -> bool:
     for part in setting.split("."):
         kind = get_type_hints(kind).get(part) if isinstance(kind, type) else None
     if kind is None:  # of an augmentation, which the recipe may have or not
-        value = _present(setting, recipe)
+        value = _at(setting, to_plain(recipe))
         return isinstance(value, int) and not isinstance(value, bool)
     kinds = get_args(kind) or (kind,)
     return int in kinds and float not in kinds
 
 
-def _present(setting: str, recipe: Recipe) -> Any:
-    """The recipe's value of a setting, as YAML would hold it; None where there is none."""
-    value: Any = to_plain(recipe)
+def _at(setting: str, plain: dict[str, Any]) -> Any:
+    """The value of a setting in a recipe as YAML would hold it; None where there is none."""
+    value: Any = plain
     for part in setting.split("."):
         entries = value if isinstance(value, list) else [value]  # augmentations are a list, each under its name
         value = next((entry[part] for entry in entries if isinstance(entry, dict) and part in entry), None)

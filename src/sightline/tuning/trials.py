@@ -12,6 +12,7 @@ from sightline import deps
 from sightline.data.phrases import counted
 from sightline.errors import RecipeError, SightlineError
 from sightline.model_folder import ModelFolder
+from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.studies import Arm
 from sightline.training.job import check_begun
@@ -20,6 +21,7 @@ from sightline.tuning.costs import costs, told
 from sightline.tuning.identity import begin, check_runs, settled
 from sightline.tuning.importance import importance_of
 from sightline.tuning.jobs import ELSEWHERE, Job
+from sightline.tuning.meant import in_full
 from sightline.tuning.proposing import learns_from_all, pruner_of, sampler_of
 from sightline.tuning.results import judged, read_curve
 from sightline.tuning.searches import Search, SearchResult, State, TrialFigures
@@ -207,8 +209,13 @@ class Trials:
             against=self._search.against,
             under=self._search.under,
             front=() if self._search.against is None else tuple(each.number for each in self._study.best_trials),
-            recipe_is_best=best is not None and override(self._search.recipe, best.settings) == self._search.recipe,
+            recipe_is_best=best is not None and self._is_the_recipe(override(self._search.recipe, best.settings)),
         )
+
+    def _is_the_recipe(self, found: Recipe) -> bool:
+        """Whether settings that were found are what the recipe said or left to null."""
+        settings = [dimension.setting for dimension in self._search.space]
+        return in_full(found, settings) == in_full(self._search.recipe, settings)
 
     def _begun(self) -> list[Any]:
         """Optuna's trials but for the one that waits to be the first."""
