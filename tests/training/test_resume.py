@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from making import make_folder, make_photos
 
-from sightline.errors import DataError, ModelError, RecipeError
+from sightline.errors import DataError, ModelError, RecipeError, SightlineError
 from sightline.files import write_text
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
@@ -167,6 +167,21 @@ def test_resuming_on_changed_images_is_refused(data: Path, tmp_path: Path, monke
     (photos / "red" / "000.jpg").write_bytes((photos / "red" / "001.jpg").read_bytes())
     with pytest.raises(ModelError, match="are not those the run"):
         resume(photos, out=tmp_path / "run")
+
+
+def test_changed_images_are_noticed_before_the_first_checkpoint_too(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_until_killed(photos, tmp_path / "run", monkeypatch, step=1)
+    (tmp_path / "run" / "splits.json").unlink()  # killed earlier still
+    file = photos / "red" / "000.jpg"
+    own = file.read_bytes()
+    for bad, words in [((photos / "red" / "001.jpg").read_bytes(), "are not those the run"), (b"", "could not be")]:
+        file.write_bytes(bad)
+        with pytest.raises(SightlineError, match=words):
+            resume(photos, out=tmp_path / "run")
+    file.write_bytes(own)
+    resume(photos, out=tmp_path / "run", measure=())
 
 
 @pytest.mark.parametrize("labelled", [True, False])

@@ -172,17 +172,20 @@ def _start(
 
 def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Split]) -> ModelFolder:
     from sightline.training.checkpoint import load_checkpoint
-    from sightline.training.job import check_begun, check_job, measure_job, run_job
+    from sightline.training.job import check_begun, check_images, check_job, measure_job, run_job
 
     if _has_ended(folder, measure):
         raise ModelError(f"The run in {str(folder)!r} has ended; there is nothing to resume.")
     check_begun(recipe, "The run was begun where it could and keeps its recipe: resume it there, or train anew.")
     check_job(recipe)
-    prepared = prepare(data, recipe.data, recipe.seed, audit_path=folder / "audit.json", advice=PUT_BACK)
+    prepared = prepare(data, recipe.data, recipe.seed, advice=PUT_BACK)
+    last = folder / "checkpoints" / "last.pt"
+    has_trained = last.exists() or (folder / "model.json").exists()
+    if not has_trained:  # else these tell of more, such as images without labels
+        check_images(_audited(folder) or prepared.fingerprint, prepared.fingerprint, recipe, prepared, folder)
     prepared = replace(prepared, splits=_stored_splits(folder, prepared))
     if (folder / "model.json").exists():
         return measure_job(recipe, prepared, folder, measure=_unmeasured(folder, measure))
-    last = folder / "checkpoints" / "last.pt"
     if not last.exists():  # killed before the first checkpoint: the run begins anew, and ends the same
         return run_job(recipe, prepared, folder, measure=measure)
     checkpoint = load_checkpoint(last)
@@ -194,6 +197,16 @@ def _write_splits(folder: Path, prepared: Prepared) -> None:
     splits, table = prepared.splits, prepared.table
     contents = splits.contents(table, prepared.facts)
     write_json(folder / "splits.json", {**splits.to_json(table), "contents": contents})
+
+
+def _audited(folder: Path) -> str | None:
+    """The fingerprint of the images that a run began with; None where there is no audit."""
+    try:
+        return json.loads((folder / "audit.json").read_text(encoding="utf-8"))["fingerprint"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SightlineError(f"{str(folder / 'audit.json')!r} can't be read: {error}.") from error
 
 
 def _stored_splits(folder: Path, prepared: Prepared) -> Splits:

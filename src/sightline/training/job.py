@@ -115,7 +115,7 @@ def run_job(
     """Train as the recipe says, calibrate, write the model folder, and measure it on the splits `measure`."""
     pool = _pool(recipe, prepared, goes_on=checkpoint is not None)
     if checkpoint is not None:
-        _check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
+        check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
     record(pool, folder / "splits.json")
     with _store(recipe, pool) as store, determinism_restored():
         _train(recipe, prepared, pool, folder, checkpoint, store)
@@ -125,7 +125,7 @@ def run_job(
 def measure_job(recipe: Recipe, prepared: Prepared, folder: Path, *, measure: Sequence[Split]) -> ModelFolder:
     """Measure the network of a run that was ended after its training, as `run_job` would have done."""
     known = ModelFolder.read(folder).spec.provenance.data["fingerprint"]
-    _check_images(known, prepared.fingerprint, recipe, prepared, folder)
+    check_images(known, prepared.fingerprint, recipe, prepared, folder)
     with _store(recipe, _pool(recipe, prepared, goes_on=True)) as store:
         return _measured(recipe, prepared, folder, measure, store)
 
@@ -142,7 +142,7 @@ def _measured(
     return ModelFolder.read(folder)
 
 
-def _check_images(known: str, found: str, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
+def check_images(known: str, found: str, recipe: Recipe, prepared: Prepared, folder: Path) -> None:
     """Raise ModelError unless the images are those that the run began with, by their fingerprints."""
     if found != known:
         raise ModelError(
