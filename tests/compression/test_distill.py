@@ -21,7 +21,7 @@ from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.recipe import DistillConfig, Recipe
 from sightline.recipe_text import override
-from sightline.training import resume, train
+from sightline.training import resume, stored_recipe, train
 from sightline.training.task import ClassificationTask
 from sightline.training.teacher import Teacher
 
@@ -165,6 +165,16 @@ def test_another_teacher_in_the_same_place_is_another_step(parent: ModelFolder, 
     shutil.rmtree(tmp_path / "teacher")
     shutil.copytree(parent.path, tmp_path / "teacher")
     assert method.sources() == {"teacher": parent.spec.fingerprint} != before
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_student_keeps_its_own_recipe_even_of_its_teacher_s_architecture(parent: ModelFolder, tmp_path: Path) -> None:
+    [_, row] = compress(parent, [Distill(student=parent.spec.architecture.name, epochs=2)], out=tmp_path / "out")
+    kept = stored_recipe(Path(str(row.path)))
+    assert kept.epochs == 2
+    assert kept.distill.teacher == str(parent.path)
+    [_, on] = compress(parent, [Distill(teacher=str(parent.path), epochs=1)], out=tmp_path / "on")
+    assert stored_recipe(Path(str(on.path))) == stored_recipe(parent.path)
 
 
 def test_a_student_of_fewer_epochs_sees_images_of_the_full_size(parent: ModelFolder) -> None:

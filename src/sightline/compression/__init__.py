@@ -73,6 +73,16 @@ class Checked(Protocol):
 
 
 @runtime_checkable
+class MakesAnother(Protocol):
+    """A method that may train another network in place of changing the model's, by a recipe of its own."""
+
+    @property
+    def makes_another(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class Trains(Protocol):
     """A method that trains."""
 
@@ -262,7 +272,8 @@ def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge
         write_json(begun, settings)
     log.info(f"{name}:")
     found = method.apply(parent, images, work)
-    _finish(found, parent, settings, final, judge, own=images.own)
+    another = isinstance(method, MakesAnother) and method.makes_another
+    _finish(found, parent, settings, final, judge, own=images.own, another=another)
     shutil.rmtree(work)
     return open_folder(final)
 
@@ -276,13 +287,13 @@ def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, 
 
 
 def _finish(
-    found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, *, own: bool
+    found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, *, own: bool, another: bool
 ) -> None:
     """Write the step's folder, with its figures on the images that the model was judged on.
 
-    Those are the folder's own test split where the model's images were used (`own`), or where the step trained.
+    Those are the folder's own test split where the model's images were used (`own`), or where the step trained. The
+    recipe is the parent's, unless it is of `another` network.
     """
-    another = found.spec.architecture.name != parent.spec.architecture.name  # a student has a recipe of its own
     trained = (found.path / "splits.json").exists()
     with whole_folder(final) as aside:
         if isinstance(found, ExportedFolder):

@@ -49,6 +49,11 @@ class Distill:
         if self.epochs is not None and self.epochs < 1:
             raise ModelError(f"distill: epochs must be at least 1, got {self.epochs}.")
 
+    @property
+    def makes_another(self) -> bool:
+        """Whether a student is trained, whatever architecture it has."""
+        return self.student is not None
+
     def check(self) -> None:
         """Raise ModelError where there is no teacher, RecipeError for one that can't teach, or impossible settings."""
         if self.teacher is None:  # the model itself, whose folder comes later: any name shows what is impossible
