@@ -22,6 +22,7 @@ from sightline.model_folder import ModelFolder
 from sightline.recipe import DistillConfig, Recipe
 from sightline.recipe_text import override
 from sightline.training import resume, stored_recipe, train
+from sightline.training.checkpoint import load_checkpoint, save_checkpoint
 from sightline.training.task import ClassificationTask
 from sightline.training.teacher import Teacher
 
@@ -92,6 +93,32 @@ def test_a_distilled_run_that_is_killed_ends_with_the_same_weights(photos: Path,
         patch.setattr(ClassificationTask, "training_step", killing)
         train(recipe, photos, out=tmp_path / "killed", measure=())
     assert resume(photos, out=tmp_path / "killed", measure=()).spec.weights_sha256 == whole.spec.weights_sha256
+
+
+def test_a_run_goes_on_with_the_teacher_it_began_with_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher, other = (make_folder(tmp_path / name, network=name) for name in ("resnet20", "resnet20_b"))
+    calls = iter(range(100))
+    original = ClassificationTask.training_step
+
+    def killing(*arguments: object) -> object:
+        if next(calls) == 3:
+            raise Killed
+        return original(*arguments)  # pyright: ignore[reportArgumentType]
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(ClassificationTask, "training_step", killing)
+        train(override(Recipe(), [*SETTINGS, f"distill.teacher={teacher.path}"]), photos, out=tmp_path / "run")
+    own = teacher.path.rename(tmp_path / "own")
+    shutil.copytree(other.path, teacher.path)
+    with pytest.raises(ModelError, match=f"distill.teacher '{teacher.path}' is not the model that the run began with"):
+        resume(photos, out=tmp_path / "run", measure=())
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    assert checkpoint.teacher == ModelFolder.read(own).spec.fingerprint
+    save_checkpoint(last, replace(checkpoint, teacher=""))  # an older version's, which tells nothing
+    resume(photos, out=tmp_path / "run", measure=())
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ class Checkpoint:
     """Of the weights, by their names; empty where the recipe asks for none."""
     gradients: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the epoch's watched batches have shown so far; empty where none is watched."""
+    teacher: str = ""
+    """The fingerprint of the model that teaches; empty where none does, or where an older version wrote this."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

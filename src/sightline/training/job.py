@@ -45,7 +45,7 @@ from sightline.training.progressive import check_growth
 from sightline.training.run import Run
 from sightline.training.start import begin_from_images, check_start, narrowing_of, parent_of, starting_network
 from sightline.training.task import ClassificationTask
-from sightline.training.teacher import find_teacher, teacher_of
+from sightline.training.teacher import check_same, find_teacher, teacher_of
 
 log = logging.getLogger("sightline")
 
@@ -116,6 +116,7 @@ def run_job(
     pool = _pool(recipe, prepared, goes_on=checkpoint is not None)
     if checkpoint is not None:
         check_images(checkpoint.data_fingerprint, pool.fingerprint, recipe, prepared, folder)
+        check_same(recipe.distill, checkpoint.teacher)
     record(pool, folder / "splits.json")
     with _store(recipe, pool) as store, determinism_restored():
         _train(recipe, prepared, pool, folder, checkpoint, store)

@@ -174,6 +174,7 @@ class Run(lightning.Callback):
             scaler=trainer.precision_plugin.state_dict(),
             average=self.shown_weights.state,
             gradients={} if self.gradients is None else self.gradients.state,
+            teacher="" if self.task.teacher is None else self.task.teacher.fingerprint,
         )
         save_checkpoint(self.last, checkpoint)
         self._saved_at = time.monotonic()

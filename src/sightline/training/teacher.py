@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.data.phrases import listed
-from sightline.errors import RecipeError
+from sightline.errors import ModelError, RecipeError
 from sightline.model_folder import ModelFolder
 from sightline.models import Classifier
 from sightline.recipe import DistillConfig, Recipe
@@ -29,6 +29,7 @@ class Teacher:
                 f"distill.teacher {str(folder.path)!r} doesn't know the data's {listed(strange)}. "
                 "Name a model of the same classes."
             )
+        self.fingerprint = folder.spec.fingerprint
         self._config = config
         self._preprocess = folder.spec.preprocess
         self._columns = torch.tensor([folder.spec.classes.index(name) for name in classes], device=device)
@@ -78,6 +79,15 @@ def find_teacher(config: DistillConfig) -> ModelFolder:
     if folder.spec.multi_label:
         raise RecipeError(f"distill.teacher {config.teacher!r} gives several labels an image, which isn't supported.")
     return folder
+
+
+def check_same(config: DistillConfig, known: str) -> None:
+    """Raise ModelError unless the teacher has the fingerprint of the one that a run began with; "" is any."""
+    if known and find_teacher(config).spec.fingerprint != known:
+        raise ModelError(
+            f"distill.teacher {config.teacher!r} is not the model that the run began with, whose folder was replaced. "
+            "Put it back, or train anew."
+        )
 
 
 def teacher_of(recipe: Recipe, student: Classifier, classes: Sequence[str], device: torch.device) -> Teacher | None:
