@@ -17,8 +17,9 @@ from sightline.compressing.images import find_images
 from sightline.compressing.tuning import tuning_recipe
 from sightline.compression import compress
 from sightline.compression.distill import Distill
+from sightline.compression.sparsify import Sparsify
 from sightline.errors import ModelError, RecipeError
-from sightline.model_folder import ModelFolder
+from sightline.model_folder import ModelFolder, Thresholds
 from sightline.recipe import DistillConfig, Recipe
 from sightline.recipe_text import override
 from sightline.training import resume, stored_recipe, train
@@ -265,6 +266,7 @@ def test_settings_of_the_training_that_can_t_be_are_found_before_any_image_is_re
     ("options", "sentence"),
     [
         (("--distill", "nowhere"), "There is no model folder 'nowhere'"),
+        (("--distill", "OTHERS"), "doesn't know the data's 'red'"),
         (("--distill", "PARENT", "--temperature", "0"), "temperature must be greater than 0"),
         (("--student", "resnet20_b", "--weight", "2"), "weight must be above 0"),
     ],
@@ -276,9 +278,20 @@ def test_what_can_t_teach_is_found_before_an_earlier_step(
     tmp_path: Path,
     run_cli: Callable[..., tuple[int, str, str]],
 ) -> None:
-    words = [str(parent.path) if word == "PARENT" else word for word in options]
+    others = make_folder(tmp_path / "others", ("blue", "green")).path
+    words = [{"PARENT": str(parent.path), "OTHERS": str(others)}.get(word, word) for word in options]
     code, _, said = run_cli(
         *("compress", parent.path, "--prune", "macs=0.7", "--epochs", "0", *words, "--out", tmp_path / "out")
     )
     assert (code, sentence in said) == (2, True), said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_several_labels_is_refused_before_an_earlier_step(parent: ModelFolder, tmp_path: Path) -> None:
+    several = replace(parent.spec, task="multi_label", thresholds=Thresholds(values=(0.5,) * 3, fitted_on="nothing"))
+    data = {**several.provenance.data, "label_separator": ";"}
+    spec = replace(several, provenance=replace(several.provenance, data=data))
+    folder = ModelFolder.write(tmp_path / "several", spec, parent.model().state_dict())
+    with pytest.raises(RecipeError, match="several labels"):
+        compress(folder, [Sparsify(share=0.5, epochs=1), Distill(student="resnet20")], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -67,8 +67,11 @@ class ReadsMore(Protocol):
 class Checked(Protocol):
     """A method that needs more than is always there."""
 
-    def check(self) -> None:
-        """Raise SightlineError where something is missing: before an earlier step has trained for hours."""
+    def check(self, folder: ModelFolder) -> None:
+        """Raise SightlineError where something is missing: before an earlier step has trained for hours.
+
+        `folder` is the model that the first step begins with.
+        """
         ...
 
 
@@ -233,7 +236,7 @@ def _check_methods(methods: Sequence[Method], folder: ModelFolder) -> None:
         raise ModelError("A quantised model can't be compressed further. Name --quantize last.")
     for method in methods:
         if isinstance(method, Checked):
-            method.check()
+            method.check(folder)
         if isinstance(method, Trains) and method.settings:
             method.recipe(recipe_of(folder), folder)
 

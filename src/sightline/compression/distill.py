@@ -9,7 +9,7 @@ Source: Distilling the Knowledge in a Neural Network (Hinton et al., 2015), http
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sightline.compressing.images import Images
+from sightline.compressing.images import Images, recipe_of
 from sightline.compressing.tuning import of_other_length, overridden, tune, tuning_recipe
 from sightline.data.unlabelled import contents, place_of
 from sightline.errors import ModelError, RecipeError
@@ -18,7 +18,7 @@ from sightline.models import find_variant
 from sightline.recipe import DistillConfig, ModelConfig, Recipe
 from sightline.recipe.distill import TEMPERATURE, WEIGHT
 from sightline.recipe.finetune import FineTuneConfig
-from sightline.training.teacher import find_teacher
+from sightline.training.teacher import check_classes, find_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,11 @@ class Distill:
         """Whether a student is trained, whatever architecture it has."""
         return self.student is not None
 
-    def check(self) -> None:
+    def check(self, folder: ModelFolder) -> None:
         """Raise ModelError where there is no teacher, RecipeError for one that can't teach, or impossible settings."""
-        if self.teacher is None:  # the model itself, whose folder comes later: any name shows what is impossible
-            self._config("model")
-        else:
-            find_teacher(self._config(self.teacher))
+        if self.teacher is not None:
+            check_classes(find_teacher(self._config(self.teacher)), folder.spec.classes)
+        self.recipe(recipe_of(folder), folder)
 
     def sources(self) -> dict[str, str]:
         """What lies where its settings point to."""

@@ -95,8 +95,9 @@ class Quantize:
         if self.epochs and self.precision != "int8":
             raise ModelError(f"quantize: {self.precision} rounds no activations, which epochs would train for.")
 
-    def check(self) -> None:
+    def check(self, folder: ModelFolder) -> None:
         """Raise MissingPackageError where the quantiser isn't installed."""
+        del folder
         form = find_format(self.engine)
         for module in form.modules:
             deps.require(module, extra=form.extra or "", purpose=f"Quantising for {self.engine}")

@@ -23,12 +23,7 @@ class Teacher:
 
     def __init__(self, config: DistillConfig, classes: Sequence[str], device: torch.device) -> None:
         folder = find_teacher(config)
-        strange = [name for name in classes if name not in folder.spec.classes]
-        if strange:
-            raise RecipeError(
-                f"distill.teacher {str(folder.path)!r} doesn't know the data's {listed(strange)}. "
-                "Name a model of the same classes."
-            )
+        check_classes(folder, classes)
         self.fingerprint = folder.spec.fingerprint
         self._config = config
         self._preprocess = folder.spec.preprocess
@@ -79,6 +74,16 @@ def find_teacher(config: DistillConfig) -> ModelFolder:
     if folder.spec.multi_label:
         raise RecipeError(f"distill.teacher {config.teacher!r} gives several labels an image, which isn't supported.")
     return folder
+
+
+def check_classes(teacher: ModelFolder, classes: Sequence[str]) -> None:
+    """Raise RecipeError where the teacher lacks one of these, which are the data's."""
+    strange = [name for name in classes if name not in teacher.spec.classes]
+    if strange:
+        raise RecipeError(
+            f"distill.teacher {str(teacher.path)!r} doesn't know the data's {listed(strange)}. "
+            "Name a model of the same classes."
+        )
 
 
 def check_same(config: DistillConfig, known: str) -> None:
