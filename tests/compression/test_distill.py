@@ -1,6 +1,8 @@
 """Distillation: the teacher's part of the loss, its images and classes, and runs that repeat."""
 
+import logging
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,6 +72,18 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of ours catches it."""
 
 
+def kill_at_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Make a training step, counted from 0, kill the run."""
+    calls, original = iter(range(100)), ClassificationTask.training_step
+
+    def killing(*arguments: object) -> object:
+        if next(calls) == step:
+            raise Killed
+        return original(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(ClassificationTask, "training_step", killing)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_photos(tmp_path_factory.mktemp("data") / "photos")
@@ -82,16 +96,8 @@ def test_a_distilled_run_that_is_killed_ends_with_the_same_weights(photos: Path,
     whole = train(recipe, photos, out=tmp_path / "whole", measure=())
     alone = train(replace(recipe, distill=DistillConfig()), photos, out=tmp_path / "alone", measure=())
     assert alone.spec.weights_sha256 != whole.spec.weights_sha256
-    calls = iter(range(100))
-    original = ClassificationTask.training_step
-
-    def killing(*arguments: object) -> object:
-        if next(calls) == 3:
-            raise Killed
-        return original(*arguments)  # pyright: ignore[reportArgumentType]
-
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(ClassificationTask, "training_step", killing)
+        kill_at_step(patch, 3)
         train(recipe, photos, out=tmp_path / "killed", measure=())
     assert resume(photos, out=tmp_path / "killed", measure=()).spec.weights_sha256 == whole.spec.weights_sha256
 
@@ -100,16 +106,8 @@ def test_a_run_goes_on_with_the_teacher_it_began_with_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher, other = (make_folder(tmp_path / name, network=name) for name in ("resnet20", "resnet20_b"))
-    calls = iter(range(100))
-    original = ClassificationTask.training_step
-
-    def killing(*arguments: object) -> object:
-        if next(calls) == 3:
-            raise Killed
-        return original(*arguments)  # pyright: ignore[reportArgumentType]
-
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(ClassificationTask, "training_step", killing)
+        kill_at_step(patch, 3)
         train(override(Recipe(), [*SETTINGS, f"distill.teacher={teacher.path}"]), photos, out=tmp_path / "run")
     own = teacher.path.rename(tmp_path / "own")
     shutil.copytree(other.path, teacher.path)
@@ -238,6 +236,24 @@ def test_what_belongs_to_the_model_s_own_epochs_is_left_out_of_others(settings: 
     student = Distill(student="resnet20", epochs=1).recipe(images.recipe, parent)
     for recipe in (tuning_recipe(images.recipe, parent, 1), student):
         assert (recipe.epochs, recipe.optim.warmup_epochs, recipe.train.patience) == (1, 0, None)
+
+
+@pytest.mark.usefixtures("untimed")
+def test_a_step_goes_on_however_its_model_and_teacher_are_spelled(
+    parent: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    teacher, place = make_folder(tmp_path / "teacher").path, tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.chdir(tmp_path)
+        kill_at_step(patch, 3)
+        compress(os.path.relpath(parent.path), [Distill(teacher="teacher", epochs=2)], out="out")
+    caplog.set_level(logging.INFO, "sightline")
+    [_, row] = compress(parent.path, [Distill(teacher=str(teacher), epochs=2)], out=place)
+    assert "Going on with epoch 2 of 2" in caplog.text
+    monkeypatch.chdir(tmp_path)
+    [_, again] = compress(parent.path, [Distill(teacher="./teacher", epochs=2)], out=place)
+    assert "1-distill was done before and is kept" in caplog.text
+    assert again.path == row.path
 
 
 @pytest.mark.parametrize(

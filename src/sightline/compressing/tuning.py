@@ -77,7 +77,7 @@ def _network(parent: ModelFolder) -> ModelConfig:
         norm=cast(Any, own.norm),
         width=own.width,
         depth=own.depth,
-        pretrained=str(parent.path),
+        pretrained=str(parent.path.resolve()),  # a call that goes on may spell it otherwise
     )
 
 

@@ -262,7 +262,7 @@ def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge
     final, work = place / name, place / f".{name}.work"
     settings = _settings(parent, method, images)
     if final.exists():
-        if json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"] != settings:
+        if not _is_same(json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"], settings):
             raise OtherWorkError(
                 f"{str(final)!r} was made with other settings or images. Name another folder by --out."
             )
@@ -270,7 +270,7 @@ def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge
         judge.add(name, open_folder(final))
         return open_folder(final)
     begun = work / "settings.json"
-    if not begun.exists() or json.loads(begun.read_text(encoding="utf-8")) != settings:
+    if not begun.exists() or not _is_same(json.loads(begun.read_text(encoding="utf-8")), settings):
         shutil.rmtree(work, ignore_errors=True)
         write_json(begun, settings)
     log.info(f"{name}:")
@@ -287,6 +287,19 @@ def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, 
     sources = method.sources() if isinstance(method, ReadsMore) else {}
     made_of = {"parent": parent.spec.fingerprint, "images": images.fingerprint, **sources}
     return json.loads(json.dumps({**made_of, "method": own}))
+
+
+def _is_same(kept: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether a step was done with these settings: of a file what lies there counts, and not how its path is spelled.
+
+    What lies there stands beside the method's own settings, under the name of the one that says where.
+    """
+
+    def told(each: dict[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in each["method"].items() if name not in each}
+        return {**each, "method": own}
+
+    return told(kept) == told(settings)
 
 
 def _finish(

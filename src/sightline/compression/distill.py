@@ -93,8 +93,12 @@ class Distill:
         return tune(self.recipe(images.recipe, folder), images, work / "student")
 
     def _config(self, teacher: str) -> DistillConfig:
+        """With absolute paths: a call that goes on may spell them otherwise, from another folder."""
         return DistillConfig(
-            teacher=teacher, unlabelled=self.unlabelled, temperature=self.temperature, weight=self.weight
+            teacher=str(Path(teacher).resolve()) if (Path(teacher) / "model.json").exists() else teacher,
+            unlabelled=None if self.unlabelled is None else place_of(self.unlabelled),
+            temperature=self.temperature,
+            weight=self.weight,
         )
 
 
