@@ -53,14 +53,14 @@ def test_a_run_writes_its_checkpoint_unless_ctrl_c_comes_after_another_signal(
     assert (done.returncode, done.stdout.strip()) == (0, stops), done.stderr
 
 
-def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def ctrl_c(monkeypatch: pytest.MonkeyPatch, trains: str = "fit") -> None:
     """The user has asked the run to stop, by its first step; no signal is sent to the process of the tests."""
 
     @contextmanager
     def asked() -> Generator[Callable[[], bool]]:
         yield lambda: True
 
-    monkeypatch.setattr("sightline.training.fit.watch_for_interruption", asked)
+    monkeypatch.setattr(f"sightline.training.{trains}.watch_for_interruption", asked)
 
 
 @pytest.mark.parametrize("out", [[], ["--out", "my runs/demo"]])
@@ -87,3 +87,13 @@ def test_a_dev_run_that_was_stopped_says_that_nothing_was_kept(
     settings = [word for setting in [*SMALL, "optim.warmup_epochs=0"] for word in ("--set", setting)]
     code, _, said = run_cli("train", photos, "--fast-dev-run", *settings)
     assert (code, said.splitlines()[-1]) == (130, "Stopped. Nothing was kept."), said
+
+
+def test_a_search_for_a_rate_that_was_stopped_says_that_nothing_was_kept(
+    run_cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctrl_c(monkeypatch, "find_rate")
+    settings = [word for setting in [*SMALL, "optim.warmup_epochs=0"] for word in ("--set", setting)]
+    code, _, said = run_cli("find", "lr", photos, "--out", tmp_path / "lr", *settings)
+    assert (code, said.splitlines()[-1]) == (130, "Stopped. Nothing was kept."), said
+    assert not (tmp_path / "lr").exists()

@@ -6,6 +6,7 @@ exponentially.
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from sightline.training.engine import run_quietly, trainer_for
 from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.fit import determinism_restored
+from sightline.training.interruption import NOTHING_KEPT, told_of_a_stop, watch_for_interruption
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.layers import settle_layers
@@ -74,7 +76,7 @@ def find_learning_rate(
     """Train a network of its own as the recipe says, on training images alone, while the rate rises.
 
     Nothing of it is kept. Raises RecipeError for a range or a number that makes no test, SightlineError when the first
-    loss is no number, and like `train`.
+    loss is no number, and like `train`, KeyboardInterrupt included when the user stopped it.
     """
     if not (0 < lowest < highest and math.isfinite(highest / lowest)):
         raise RecipeError(
@@ -110,8 +112,12 @@ def find_learning_rate(
     order = training_order(short, table, indices)
     batches = Batches(pixels, order, table.targets, len(table.classes), recipe.data.num_workers)
     watch = _Watch(task)
-    with determinism_restored(), run_quietly():
+    with determinism_restored(), run_quietly(), told_of_a_stop(NOTHING_KEPT), watch_for_interruption() as interrupted:
+        watch.interrupted = interrupted
         trainer_for(short, device, [watch]).fit(task, train_dataloaders=batches)
+        if interrupted():
+            log.info(f"Stopped. {NOTHING_KEPT}")
+            raise KeyboardInterrupt
     if not watch.losses:
         raise SightlineError(lost_loss(recipe, math.nan, 1))
     rates = task.rates[: len(watch.losses)]
@@ -155,8 +161,15 @@ class _Watch(lightning.Callback):
         self.task = task
         self.losses: list[float] = []
         self.smoothed: list[float] = []
+        self.interrupted: Callable[[], bool] = lambda: False
+        """Whether the user asked to stop; looked at between steps."""
         self._mean = 0.0
         self._zeros = Zeros(task.model) if task.recipe.train.keep_zeros else None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Watch in Lightning's place, which has just put its own handlers there."""
+        del trainer, pl_module
+        self.interrupted()
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -165,6 +178,9 @@ class _Watch(lightning.Callback):
         del pl_module, outputs, batch, batch_idx
         task = self.task
         task.progress.position += 1
+        if self.interrupted():
+            trainer.should_stop = True
+            return
         if not task.at_update:
             return
         if task.recipe.train.max_norm is not None:
