@@ -23,5 +23,15 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
 def untimed() -> Generator[None]:
     """Starting a process for each row's time is the bench's affair, and tested there."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)
+        time_no_rows(patch)
         yield
+
+
+@pytest.fixture
+def untimed_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for one test."""
+    time_no_rows(monkeypatch)
+
+
+def time_no_rows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("sightline.compressing.judging.Judge.rows", lambda judge: judge._rows)

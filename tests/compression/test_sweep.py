@@ -27,6 +27,7 @@ def test_a_share_that_cannot_be_reached_is_named_and_the_others_are_judged_toget
     assert (code, after) == (0, before)
 
 
+@pytest.mark.usefixtures("untimed_here")
 def test_every_way_has_its_own_counts_where_it_ends_in_an_export(
     run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_stays(
     assert (tmp_path / "mine" / "compress.json").read_text() == "hers"
 
 
+@pytest.mark.usefixtures("untimed_here")
 def test_a_sweep_with_other_settings_leaves_the_older_one_as_it_is(
     run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
 ) -> None:

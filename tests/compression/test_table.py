@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from making import make_photos
 
 from sightline.compression import compress
@@ -13,7 +14,7 @@ from sightline.model_folder import ModelFolder
 
 
 def test_a_chain_leaves_its_table_and_its_page_and_a_step_that_was_taken_away_is_made_again(
-    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
+    run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     out = tmp_path / "out"
     call = ("compress", parent.path, "--quantize", "fp16", "--out", out)
@@ -26,6 +27,7 @@ def test_a_chain_leaves_its_table_and_its_page_and_a_step_that_was_taken_away_is
     assert all(Path(row["path"]).is_absolute() and row["seconds"] > 0 for row in table["rows"])
     assert table["settings"]["1-quantize"][0]["settings"]["precision"] == "fp16"
 
+    request.getfixturevalue("untimed_here")
     shutil.rmtree(out / "1-quantize")
     code, _, said = run_cli(*call)
     assert code == 0, said
@@ -44,6 +46,7 @@ def test_a_table_of_someone_elses_is_not_written_over(
     assert (tmp_path / "compress.json").read_text() == '["hers"]'
 
 
+@pytest.mark.usefixtures("untimed_here")
 def test_images_that_the_model_was_trained_on_are_told_of(
     run_cli: Callable[..., tuple[int, str, str]], parent: ModelFolder, tmp_path: Path
 ) -> None:

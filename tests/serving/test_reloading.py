@@ -147,29 +147,41 @@ def fail(*_: object, **__: object) -> int:
     raise EngineError("no such kernel")
 
 
-@pytest.mark.parametrize("when", ["opened", "tried"])
+@pytest.fixture(scope="module")
+def two_exports(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of other classes, and of images of another size."""
+    place, found = tmp_path_factory.mktemp("exports"), list[Path]()
+    for size, classes in ((16, ("blue", "green", "red")), (18, ("x", "y", "z"))):
+        photos = make_photos(place / f"photos-{size}", classes=classes, count=2)
+        found.append(export(make_folder(place / f"{size}", classes, image_size=size), "onnx", data=photos).path)
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["model.onnx", "model.json"], "changed while it was opened"),
+        (["model.onnx"], "is not the file that model.json describes"),
+    ],
+)
 def test_a_folder_that_changes_while_it_is_opened_is_refused(
-    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, when: str
+    two_exports: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], sentence: str
 ) -> None:
     """An answer would name the newer model, and be the older one's."""
-    folder = export(make_folder(tmp_path / "model"), "onnx", data=photos)
-    others = make_photos(tmp_path / "others", classes=("x", "y", "z"), count=4)
-    newer = export(make_folder(tmp_path / "newer", classes=("x", "y", "z"), image_size=18), "onnx", data=others)
+    older, newer = Path(shutil.copytree(two_exports[0], tmp_path / "photos")), two_exports[1]
     original: Callable[..., object] = Predictor.open
 
     def opening(path: Path, **settings: object) -> object:
-        changes = ["model.onnx", "model.json"] if when == "opened" else ["model.onnx"]
         opened = original(path, **settings)
-        for name in changes:
-            shutil.copy(newer.path / name, path)
+        for name in names:
+            shutil.copy(newer / name, path)
         return opened
 
     async def main() -> None:
-        served = Served(Settings(models=(f"photos={folder.path}",), watch_seconds=0), Metrics())
+        served = Served(Settings(models=(str(older),), watch_seconds=0), Metrics())
         await served.open()
         monkeypatch.setattr(Predictor, "open", opening)
         before = served.find(None)
-        sentence = "changed while it was opened" if when == "opened" else "is not the file that model.json describes"
         with pytest.raises(SightlineError, match=sentence):
             await served.reload("photos")
         assert served.find(None) is before
