@@ -190,10 +190,9 @@ def _images(folder: ModelFolder, data: str | Path | None, methods: Sequence[Meth
     """What to tune, calibrate and judge on; named images may be some that the model was trained on."""
     settings = [text for method in methods if isinstance(method, Trains) for text in method.settings]
     images = find_images(folder, data, settings)
-    own = recipe_of(folder)
     if data is not None:
         tell_of_seen_images(folder, images.test_paths())
-    elif any(isinstance(method, Trains) and method.recipe(own, folder) is not None for method in methods):
+    elif any(isinstance(method, Trains) and method.recipe(images.recipe, folder) is not None for method in methods):
         images.check_undivided()
     return images
 

@@ -10,12 +10,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 65_536
 
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
+_OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers of a request that has one."""
 
 CONNECTION = "sightline.connection"
 """In a request's scope: this protocol, which tells of the connection's end without a task that waits for it."""
-
-
-_BODIES = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class _Joining:
@@ -105,7 +104,7 @@ class Bounded(HttpToolsProtocol):
         self._in_head, self._in_body = False, True
         self._in_hand += 1
         self._stop_clock()
-        if self.parser and self.parser.should_upgrade() and not _BODIES.isdisjoint(name for name, _ in self.headers):
+        if self.parser and self.parser.should_upgrade() and not _OF_A_BODY.isdisjoint(name for name, _ in self.headers):
             self.send_400_response("A request with a body can't ask for another protocol.")
             return
         super().on_headers_complete()
