@@ -95,7 +95,7 @@ def test_a_bias_that_is_not_learned_and_float32_go_the_way_of_torch() -> None:
 
 
 def test_it_is_a_choice_only_where_a_bias_is_learned_and_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline.training.fastest.has_attention", lambda _: False)  # which would take its place
+    monkeypatch.setattr("sightline.training.fastest.has_attention", lambda *_: False)  # which would take its place
     monkeypatch.setattr("sightline.training.fastest.emulates_bf16", lambda _: False)
 
     def mixed(name: str) -> set[tuple[str, bool]]:

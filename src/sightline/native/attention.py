@@ -5,13 +5,13 @@ rounded to bfloat16 between two products, as torch's in bfloat16 are.
 """
 
 import ctypes
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sightline.native.building import Source, fits, loops
+from sightline.native.heads import Forward, address, are_heads, empty, places, rows, sample
 
 MOST_DEPTH, MOST_TOKENS = 256, 2048
 """Numbers of a head's token, and its tokens: a head's weights have to stay in a core's cache."""
@@ -32,45 +32,26 @@ def has_processor() -> bool:
 def takes(query: Tensor, key: Tensor, value: Tensor) -> bool:
     """Whether `gradients` can: query (B, N, T, C), key and value (B, N, S, C), bfloat16 on the CPU."""
     return (
-        all(type(each) is Tensor and each.dtype == torch.bfloat16 and each.ndim == 4 for each in (query, key, value))
-        and query.device.type == key.device.type == value.device.type == "cpu"
-        and query.shape[:2] == key.shape[:2]
-        and query.shape[3] == key.shape[3]
-        and key.shape == value.shape
+        are_heads(query, key, value, torch.bfloat16)
         and query.shape[3] % _DEEP == 0
-        and 0 < query.shape[3] <= MOST_DEPTH
-        and min(query.shape[2], key.shape[2]) > 0
+        and query.shape[3] <= MOST_DEPTH
         and max(query.shape[2], key.shape[2]) <= MOST_TOKENS
     )
 
 
-class Forward(NamedTuple):
-    """What a forward pass took and gave."""
-
-    query: Tensor
-    """(B, N, T, C)"""
-    key: Tensor
-    """(B, N, S, C)"""
-    value: Tensor
-    """(B, N, S, C)"""
-    bias: Tensor | None
-    """(N, T, S), which was added to the scores."""
-    output: Tensor
-    """(B, N, T, C)"""
-    logsumexp: Tensor
-    """(B, N, T) float32, of each query's scores."""
+def forward(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Forward:
+    """Torch's own, by its fused kernel; a bias (N, T, S) is added to `scale` times the products."""
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    mask = None if bias is None else bias.float()[None]
+    return Forward(query, key, value, bias, *fused(query, key, value, attn_mask=mask, scale=scale))
 
 
-def gradients(forward: Forward, grad: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Of query, key, value that `gradients` takes, and of the bias, from `grad`, that of the output.
-
-    The scores are `scale` times the products. Raises MemoryError.
-    """
-    query, key, value, bias, output, logsumexp = forward
-    given = [_rows(each) for each in (query, key, value, output, grad.to(query.dtype))]
-    made = [_empty(each) for each in (query, key, value)]
-    numbers = [[each.data_ptr(), *each.stride()[:3]] for each in (*given, *made)]
-    places = torch.tensor(numbers, device=query.device)
+def gradients(given: Forward, grad: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Of query, key, value and the bias, from `grad`, that of the output. Raises MemoryError."""
+    query, key, value, bias, output, logsumexp = given
+    made = [empty(each) for each in (query, key, value)]
+    read = [rows(each) for each in (query, key, value, output, grad.to(query.dtype))]
+    where = places([*read, *made])
     images, heads, queries, depth = query.shape
     logsumexp, threads = logsumexp.contiguous(), torch.get_num_threads()
     turned = slopes = None
@@ -78,28 +59,13 @@ def gradients(forward: Forward, grad: Tensor, scale: float) -> tuple[Tensor, Ten
         turned = F.pad(bias.float().transpose(1, 2), (0, -queries % _DEEP)).contiguous()
         slopes = turned.new_zeros(threads, *turned.shape)
     done = _library().attention_backward(
-        places.data_ptr(), logsumexp.data_ptr(), _address(turned), _address(slopes), images, heads, queries,
+        where.data_ptr(), logsumexp.data_ptr(), address(turned), address(slopes), images, heads, queries,
         key.shape[2], depth, scale, threads,
     )  # fmt: skip
     if not done:
         raise MemoryError
     of_bias = None if slopes is None else slopes.sum(0)[:, :, :queries].transpose(1, 2)
     return made[0], made[1], made[2], of_bias
-
-
-def _address(values: Tensor | None) -> int | None:
-    return None if values is None else values.data_ptr()
-
-
-def _rows(values: Tensor) -> Tensor:
-    """A token's numbers side by side."""
-    return values if values.stride(3) == 1 else values.contiguous()
-
-
-def _empty(values: Tensor) -> Tensor:
-    """(B, N, T, C), a token's heads side by side: what comes before attention reads them so."""
-    images, heads, tokens, depth = values.shape
-    return values.new_empty(images, tokens, heads, depth).transpose(1, 2)
 
 
 def _library() -> ctypes.CDLL:
@@ -114,23 +80,21 @@ def _agrees(library: ctypes.CDLL) -> bool:
         return False
     scale, threads = 0.2, torch.get_num_threads()
     for queries, keys, depth in ((17, 17, 32), (33, 50, 64)):
-        numbers = torch.arange(6 * max(queries, keys) * depth).mul(2654435761).bitwise_and(1023).float().div(512).sub(1)
-        shape = 1, 2, -1, depth
-        query, grad = (part[: 2 * queries * depth].bfloat16().view(shape) for part in (numbers, numbers.flip(0)))
-        key, value = (part[: 2 * keys * depth].bfloat16().view(shape) for part in (numbers[99:], numbers[7:]))
-        bias = numbers[: 2 * queries * keys].view(2, queries, keys).clone().requires_grad_()
+        query, key, value, grad, bias = sample(queries, keys, depth)
+        query, key, value, grad = (each.bfloat16() for each in (query, key, value, grad))
+        bias = bias.clone().requires_grad_()
         leaves = [each.float().requires_grad_() for each in (query, key, value)]
         scores = leaves[0] @ leaves[1].transpose(2, 3) * scale + bias
         expected = scores.softmax(3) @ leaves[2]
         expected.backward(grad.float())
         logsumexp = scores.detach().logsumexp(3)
         made = [torch.empty_like(each) for each in (query, key, value)]
-        tensors = (query, key, value, expected.detach().bfloat16(), grad, *made)
-        places = torch.tensor([[each.data_ptr(), *each.stride()[:3]] for each in tensors])
+        output = expected.detach().bfloat16()
+        where = places([query, key, value, output, grad, *made])
         turned = F.pad(bias.detach().transpose(1, 2), (0, -queries % _DEEP)).contiguous()
         slopes = turned.new_zeros(threads, *turned.shape)
         library.attention_backward(
-            places.data_ptr(), logsumexp.data_ptr(), turned.data_ptr(), slopes.data_ptr(), 1, 2, queries, keys, depth,
+            where.data_ptr(), logsumexp.data_ptr(), turned.data_ptr(), slopes.data_ptr(), 1, 2, queries, keys, depth,
             scale, threads,
         )  # fmt: skip
         made.append(slopes.sum(0)[:, :, :queries].transpose(1, 2))

@@ -30,14 +30,14 @@ def attention_layers(model: nn.Module) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(getattr(module, "num_heads", None), int)]
 
 
-def learned(args: Sequence[Any], rest: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Query, key and value of a call that learns, in bfloat16 on a CPU, where torch's fused kernel would compute."""
+def learned(args: Sequence[Any], rest: Mapping[str, Any], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Query, key and value of a call that learns, of that type on a CPU, where torch's fused kernel would compute."""
     if len(args) != 3 or any(rest.values()):  # dropout, causal attention, grouped heads
         return None
     query, key, value = args
     learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in args)
     same = query.shape[-1] == key.shape[-1] == value.shape[-1] and query.shape[:2] == key.shape[:2] == value.shape[:2]
-    fused = all(t.ndim == 4 and t.dtype == torch.bfloat16 and t.device.type == "cpu" and t.numel() for t in args)
+    fused = all(t.ndim == 4 and t.dtype == dtype and t.device.type == "cpu" and t.numel() for t in args)
     dense = fused and all(t.stride(3) == 1 for t in args)  # torch's kernel gives nonsense otherwise, and isn't asked
     if not (learns and dense and same) or torch.compiler.is_compiling():
         return None
@@ -45,7 +45,7 @@ def learned(args: Sequence[Any], rest: Mapping[str, Any]) -> tuple[Tensor, Tenso
 
 
 def _answer(*args: Any, attn_mask: Tensor | None = None, scale: float | None = None, **rest: Any) -> Tensor | None:
-    given = learned(args, rest) if attn_mask is None else None
+    given = learned(args, rest, torch.bfloat16) if attn_mask is None else None
     if given is None or max(given[0].shape[-2], given[1].shape[-2]) > MOST_TOKENS:
         return None
     output: Tensor = _Attention.apply(*given, scale)  # pyright: ignore[reportUnknownMemberType, reportAssignmentType]

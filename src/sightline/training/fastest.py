@@ -46,7 +46,7 @@ from sightline.training.winograd import has_filterable
 
 log = logging.getLogger("sightline")
 
-_VERSION = 9
+_VERSION = 10
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0
@@ -116,12 +116,14 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         half = []
     with torch.device("meta"):
         meta = network.build()
-    questions = (has_depthwise, has_products, has_learned_bias, has_attention, has_packable, has_filterable)
+    questions = (has_depthwise, has_products, has_learned_bias, has_packable, has_filterable)
     found = (device.type == "cpu" and has(meta) for has in questions)
-    depthwise, products, bias, attention, packable, filterable = found
+    depthwise, products, bias, packable, filterable = found
     # Each of the loops for float32 needs the one before.
     packing = ((False, False), *[(True, False)] * packable, *[(True, True)] * (packable and filterable))
-    norms = [precision for precision in ("float32", *half) if device.type == "cpu" and has_norms(meta, precision)]
+    precisions = ("float32", *half) if device.type == "cpu" else ()
+    norms = [precision for precision in precisions if has_norms(meta, precision)]
+    attention = [precision for precision in precisions if has_attention(meta, precision)]
     return [
         Candidate(
             precision=precision,
@@ -129,9 +131,9 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
             depthwise_float32=kept,
             matmul_convolutions=product,
             mixed_attention=mixed,
-            # Nothing that was measured is faster without these.
+            # Nothing that was measured is faster without these. In float32 the other memory format is tried without.
             fused_norms=precision in norms and channels_last,
-            fused_attention=attention and precision in half,
+            fused_attention=precision in attention and (channels_last or precision in half),
             packed_gradients=packed,
             winograd=filtered,
         )
@@ -140,7 +142,7 @@ def candidates(network: Architecture, device: torch.device) -> list[Candidate]:
         for kept in ((False, True) if depthwise and precision in half else (False,))
         for product in ((False, True) if products and precision in half and channels_last else (False,))
         for packed, filtered in (packing if precision == "float32" and channels_last else packing[:1])
-        for mixed in ((False, True) if bias and not attention and precision in half else (False,))
+        for mixed in ((False, True) if bias and precision in half and precision not in attention else (False,))
     ]
 
 

@@ -41,7 +41,7 @@ class Chosen(Protocol):
 
     @property
     def fused_attention(self) -> bool:
-        """Attention's gradients are computed by compiled loops."""
+        """Attention is computed by compiled loops, in bf16 its gradients alone."""
         ...
 
     @property
@@ -65,7 +65,7 @@ def check_layers(chosen: Chosen) -> None:
     if chosen.fused_norms:
         check_norms(chosen.precision)
     if chosen.fused_attention:
-        check_attention()
+        check_attention(chosen.precision)
     if chosen.packed_gradients:
         check_packing()
     if chosen.winograd:
@@ -88,7 +88,7 @@ def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:
     if chosen.winograd:
         filter_minimally(model)
     if chosen.fused_attention:  # before the others, which are asked where this doesn't answer
-        fuse_attention(model)
+        fuse_attention(model, chosen.precision)
     if chosen.mixed_attention:
         mix_attention(model)
     if chosen.precision == "bf16":

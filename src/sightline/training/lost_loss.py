@@ -31,6 +31,6 @@ def _advice(recipe: Recipe) -> list[str]:
 
 
 def _of_half(recipe: Recipe) -> list[str]:
-    """What float32 has no use for."""
+    """What float32 has no use for, or computes otherwise."""
     names = ("depthwise_float32", "mixed_attention", "fused_attention")
     return [f"train.{name}=false" for name in names if getattr(recipe.train, name)]
