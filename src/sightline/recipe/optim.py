@@ -26,6 +26,12 @@ Decay = Literal["decoupled", "l2"]
 
 WITH_BETAS = ("adam", "adamw", "nadam", "radam", "lamb", "lion", "muon", "schedulefree_adamw")
 OWN_MOMENTUM = {"sgd": 0.9, "rmsprop": 0.0, "muon": 0.95}
+OWN = {
+    "layer_decay": 1.0, "factor": 0.1, "power": 1.0, "cycles": 1, "cycle_growth": 1.0, "rise": 0.3, "patience": 3,
+}  # fmt: skip
+"""What null stands for, by setting, where that is the same for all optimisers and schedules."""
+_OWN_END_FACTOR = {"exponential": 0.01, "one_cycle": 4e-6}
+"""By schedule; 0 for the others."""
 
 _OPTIMIZERS_TAKING: dict[str, tuple[str, ...]] = {
     "momentum": tuple(OWN_MOMENTUM),
@@ -139,6 +145,16 @@ class OptimConfig:
         return self.schedule or ("constant" if self.name == "schedulefree_adamw" else "cosine")
 
     @property
+    def own_end_factor(self) -> float:
+        """Where the rate ends, where null stands for the schedule's own."""
+        return _OWN_END_FACTOR.get(self.course, 0.0) if self.end_factor is None else self.end_factor
+
+    def own(self, setting: str) -> float:
+        """A setting of `OWN`, where null stands for a value."""
+        value = getattr(self, setting)
+        return OWN[setting] if value is None else value
+
+    @property
     def own_momentum(self) -> float:
         """The momentum, where null stands for the optimiser's own."""
         return OWN_MOMENTUM.get(self.name, 0.0) if self.momentum is None else self.momentum
@@ -177,7 +193,7 @@ class OptimConfig:
 
     def check_epochs(self, epochs: int, *, looks: int) -> None:
         """Raise RecipeError for what a run of so many epochs, and looks at the validation split, would never reach."""
-        patience = 3 if self.patience is None else self.patience
+        patience = int(self.own("patience"))
         if self.course == "plateau" and patience + 1 >= looks:
             raise RecipeError(
                 f"optim.schedule 'plateau' could never step: it waits for {patience} looks at the validation split "

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from sightline.augmentations import Batch
-from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import MemoryRanOutError, explained_failures
 from sightline.data.prepare import prepare
 from sightline.data.table import ImageTable
@@ -24,11 +23,10 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import training_memory
 from sightline.training.clipping import clip_gradients
-from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
-from sightline.training.layers import settle_layers
+from sightline.training.layers import settle
 from sightline.training.order import training_order
 from sightline.training.short import shortened
 from sightline.training.task import ClassificationTask
@@ -121,11 +119,7 @@ class _Steps:
         self._recipe, self._device, self._classes = recipe, device, len(table.classes)
         seed_torch(recipe.seed, "weights")
         self._model: Classifier = architecture(recipe, self._classes).build()
-        settle_layers(self._model, recipe.train, recipe.data.image_size)
-        if recipe.train.fake_quantize:
-            fake_quantize(self._model)
-        if recipe.train.checkpoint_activations:
-            checkpoint_activations(self._model)
+        settle(self._model, recipe)
         if recipe.train.channels_last:
             self._model.to(memory_format=torch.channels_last)
         short = shortened(recipe, 1)

@@ -15,7 +15,6 @@ import lightning
 import numpy as np
 import torch
 
-from sightline.checkpointing import checkpoint_activations
 from sightline.data.loader import Batches, Pixels
 from sightline.data.prepare import prepare
 from sightline.devices import pick_device
@@ -24,13 +23,12 @@ from sightline.files import write_json
 from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.training.engine import run_quietly, trainer_for
-from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fastest import resolved
 from sightline.training.fit import determinism_restored
 from sightline.training.interruption import NOTHING_KEPT, told_of_a_stop, watch_for_interruption
 from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
-from sightline.training.layers import settle_layers
+from sightline.training.layers import settle
 from sightline.training.limits import Zeros, shorten_weights
 from sightline.training.lost_loss import lost_loss
 from sightline.training.order import training_order
@@ -96,11 +94,7 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
-    settle_layers(model, recipe.train, recipe.data.image_size)
-    if recipe.train.fake_quantize:
-        fake_quantize(model)
-    if recipe.train.checkpoint_activations:
-        checkpoint_activations(model)
+    settle(model, recipe)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)
     task = _RisingRate(model, short, per_epoch, build_loss(recipe.loss, table, indices))

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from sightline.checkpointing import checkpoint_activations
 from sightline.command_line import command_line
 from sightline.data.loader import Batches, Pixels
 from sightline.data.order import in_order
@@ -32,13 +31,13 @@ from sightline.randomness import seed_torch
 from sightline.recipe import Recipe
 from sightline.summary import count, training_memory
 from sightline.training.checkpoint import Checkpoint
-from sightline.training.fake_quantizing import fake_quantize, stop_fake_quantizing
+from sightline.training.fake_quantizing import stop_fake_quantizing
 from sightline.training.fit import check_precision, determinism_restored, fit
 from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
 from sightline.training.interruption import way_on
 from sightline.training.labels import build_loss
-from sightline.training.layers import check_layers, settle_layers
+from sightline.training.layers import check_layers, settle
 from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
@@ -190,11 +189,9 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
-    settle_layers(model, recipe.train, recipe.data.image_size)
+    rounded = settle(model, recipe)
     if recipe.train.fake_quantize:
-        log.info(f"Rounding as int8 would in {counted(fake_quantize(model), 'layer')}.")
-    if recipe.train.checkpoint_activations:
-        checkpoint_activations(model)
+        log.info(f"Rounding as int8 would in {counted(rounded, 'layer')}.")
     _announce(recipe, prepared, model, device)
     if recipe.train.precision == "bf16" and emulates_bf16(device):
         advice = "" if checkpoint is not None else " --set train.fast=auto takes what is fastest here."

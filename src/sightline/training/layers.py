@@ -4,8 +4,12 @@ from typing import Protocol
 
 from torch import nn
 
+from sightline.checkpointing import checkpoint_activations
+from sightline.models import Classifier
+from sightline.recipe import Recipe
 from sightline.training.attention_gradients import differentiate_attention_in_float32
 from sightline.training.depthwise import differentiate_by_pieces
+from sightline.training.fake_quantizing import fake_quantize
 from sightline.training.fused_attention import check_attention, fuse_attention
 from sightline.training.fused_norms import check_norms, fuse_norms
 from sightline.training.mixed_attention import mix_attention
@@ -70,6 +74,18 @@ def check_layers(chosen: Chosen) -> None:
         check_packing()
     if chosen.winograd:
         check_filtering()
+
+
+def settle(model: Classifier, recipe: Recipe) -> int:
+    """Have the network compute as a recipe's `train` says; how many layers round as int8 would.
+
+    Raises RecipeError where this machine can't compute so.
+    """
+    settle_layers(model, recipe.train, recipe.data.image_size)
+    rounded = fake_quantize(model) if recipe.train.fake_quantize else 0
+    if recipe.train.checkpoint_activations:
+        checkpoint_activations(model)
+    return rounded
 
 
 def settle_layers(model: nn.Module, chosen: Chosen, side: int) -> None:

@@ -39,7 +39,7 @@ def rate_factors(model: nn.Module, config: OptimConfig) -> dict[str, float]:
     """
     layers = layer_names(model)
     depth = {name: number for number, names in enumerate(layers) for name in names}
-    decay = 1.0 if config.layer_decay is None else config.layer_decay
+    decay = config.own("layer_decay")
     factors: dict[str, float] = {}
     for name, _ in model.named_parameters():
         factor = decay ** (len(layers) - 1 - depth[name])

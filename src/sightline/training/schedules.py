@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sightline.recipe import OptimConfig
 
 DIV_FACTOR = 25
-"""One-cycle begins at the peak divided by this, and ends 10,000 times lower than it began: torch's figures."""
+"""One-cycle begins at the peak divided by this, torch's figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +77,23 @@ def _step(config: OptimConfig, place: _Place) -> float:
     """A factor every so many epochs, counted from the run's beginning."""
     assert config.step_epochs is not None  # the recipe has seen to it
     size = config.step_epochs * place.updates_per_epoch
-    return _factor(config) ** max(math.ceil((place.update + 0.5) / size) - 1, 0)
+    return config.own("factor") ** max(math.ceil((place.update + 0.5) / size) - 1, 0)
 
 
 def _multistep(config: OptimConfig, place: _Place) -> float:
     passed = [m for m in config.milestones or () if round(m * place.updates_per_epoch) <= place.update]
-    return _factor(config) ** len(passed)
+    return config.own("factor") ** len(passed)
 
 
 def _exponential(config: OptimConfig, place: _Place) -> float:
     """The same factor at every update, so that end_factor would come after the last."""
-    return _end(config, 0.01) ** place.done
+    return config.own_end_factor**place.done
 
 
 def _polynomial(config: OptimConfig, place: _Place) -> float:
     """ParseNet (Liu et al., 2015), section 4: the "poly" policy."""
-    end = _end(config, 0.0)
-    return end + (1 - end) * (1 - place.done) ** (1.0 if config.power is None else config.power)
+    end = config.own_end_factor
+    return end + (1 - end) * (1 - place.done) ** config.own("power")
 
 
 def _inverse_sqrt(_config: OptimConfig, place: _Place) -> float:
@@ -103,34 +103,34 @@ def _inverse_sqrt(_config: OptimConfig, place: _Place) -> float:
 
 def _cosine(config: OptimConfig, place: _Place) -> float:
     """SGDR, Stochastic Gradient Descent with Warm Restarts (Loshchilov and Hutter, 2017), equation 5."""
-    cycles, growth = config.cycles or 1, config.cycle_growth or 1.0
+    cycles, growth = int(config.own("cycles")), config.own("cycle_growth")
     lengths = [growth**number for number in range(cycles)]
     starts = [round(place.length * sum(lengths[:number]) / sum(lengths)) for number in range(cycles + 1)]
     begun = max(start for start in starts if start <= place.since)
     size = min((start for start in starts if start > begun), default=begun + 1) - begun
     done = (place.since - begun) / size
-    end = _end(config, 0.0)
+    end = config.own_end_factor
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _one_cycle(config: OptimConfig, place: _Place) -> float:
     """Super-Convergence (Smith and Topin, 2018), with the cosine slopes that torch and fastai give it."""
-    return _between(1 / DIV_FACTOR, 1.0, _end(config, 1 / DIV_FACTOR / 1e4), config, place)
+    return _between(1 / DIV_FACTOR, 1.0, config.own_end_factor, config, place)
 
 
 def _plateau(config: OptimConfig, place: _Place) -> float:
     """A factor after each `patience` looks in a row without a loss lower than any before."""
-    patience, best, without, steps = config.patience or 3, math.inf, 0, 0
+    patience, best, without, steps = int(config.own("patience")), math.inf, 0, 0
     for loss in place.losses:
         best, without = (loss, 0) if loss < best else (best, without + 1)
         if without == patience:
             steps, without = steps + 1, 0
-    return max(_factor(config) ** steps, _end(config, 0.0))
+    return max(config.own("factor") ** steps, config.own_end_factor)
 
 
 def _between(first: float, middle: float, last: float, config: OptimConfig, place: _Place) -> float:
     """From `first` to `middle` while one_cycle rises, then to `last`, which the last update has."""
-    top = max((0.3 if config.rise is None else config.rise) * place.length - 1, 0.0)
+    top = max(config.own("rise") * place.length - 1, 0.0)
     if place.since < top:
         return _eased(first, middle, place.since / top)
     return _eased(middle, last, (place.since - top) / max(place.length - 1 - top, 1))
@@ -139,14 +139,6 @@ def _between(first: float, middle: float, last: float, config: OptimConfig, plac
 def _eased(start: float, end: float, share: float) -> float:
     """Half a cosine from one value to another."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def _factor(config: OptimConfig) -> float:
-    return 0.1 if config.factor is None else config.factor
-
-
-def _end(config: OptimConfig, default: float) -> float:
-    return default if config.end_factor is None else config.end_factor
 
 
 _COURSES: dict[str, Callable[[OptimConfig, _Place], float]] = {

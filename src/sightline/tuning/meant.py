@@ -5,10 +5,8 @@ from typing import Any, Literal
 
 from sightline.errors import ModelError
 from sightline.recipe import Recipe
+from sightline.recipe.optim import OWN
 from sightline.recipe_text import to_plain
-
-_END_FACTORS = {"exponential": 0.01, "one_cycle": 4e-6}
-"""By schedule; 0 for the others."""
 
 
 def in_full(recipe: Recipe, settings: Iterable[str]) -> dict[str, Any]:
@@ -45,15 +43,9 @@ _MEANT: dict[str, Callable[[Recipe], Any]] = {
     "loss.name": lambda recipe: "cross_entropy" if recipe.data.label_separator is None else "binary",
     "optim.momentum": lambda recipe: recipe.optim.own_momentum,
     "optim.betas": lambda recipe: list(recipe.optim.own_betas),
-    "optim.layer_decay": lambda _: 1.0,
     "optim.schedule": lambda recipe: recipe.optim.course,
-    "optim.end_factor": lambda recipe: _END_FACTORS.get(recipe.optim.course, 0.0),
-    "optim.factor": lambda _: 0.1,
-    "optim.power": lambda _: 1.0,
-    "optim.cycles": lambda _: 1,
-    "optim.cycle_growth": lambda _: 1.0,
-    "optim.rise": lambda _: 0.3,
-    "optim.patience": lambda _: 3,
+    "optim.end_factor": lambda recipe: recipe.optim.own_end_factor,
     "optim.target_batch": lambda recipe: recipe.batch_size * recipe.accumulate,
+    **{f"optim.{name}": lambda _, value=value: value for name, value in OWN.items()},
 }
 """By setting; where null stands for no value at all, such as no limit, it is not here."""
