@@ -1,7 +1,7 @@
 """The architectures in a table: year, paper, size, published accuracy and where the figures come from.
 
-Where nobody published the multiply-accumulates they are counted, which takes seconds, and importing the
-architectures takes torch: so the finished table is kept in the cache, for as long as the code that made it stays.
+Importing the architectures takes torch, and seconds: so the finished table is kept in the cache, for as long as the
+code that made it stays.
 """
 
 import hashlib
@@ -9,12 +9,14 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sightline import files
 from sightline.errors import ModelError, SightlineError, unknown_name
-from sightline.progress import track
+
+if TYPE_CHECKING:
+    from sightline.models import Family, Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,41 +60,30 @@ def _all_models() -> tuple[ListedModel, ...]:
     try:
         return tuple(ListedModel(**row) for row in json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # none yet, or one that another hand wrote: both are made anew
-        rows = _counted_anew()
+        rows = _made_anew()
     with suppress(SightlineError):  # a cache that can't be written costs the next call its seconds, nothing more
         files.write_json(path, [asdict(row) for row in rows])
     return rows
 
 
 def _fingerprint() -> str:
-    """Names what the figures follow from: the code that builds and counts the networks, and torch's counter."""
-    package = Path(__file__).parent
-    sources = [*package.glob("models/*.py"), *package.glob("layers/*.py"), package / "summary.py", Path(__file__)]
-    digest = hashlib.sha256(version("torch").encode())
-    for source in sorted(sources):
+    """Names what the figures follow from: the architectures' own files."""
+    digest = hashlib.sha256()
+    for source in sorted([*Path(__file__).parent.glob("models/*.py"), Path(__file__)]):
         digest.update(source.read_bytes())
     return digest.hexdigest()
 
 
-def _counted_anew() -> tuple[ListedModel, ...]:
+def _made_anew() -> tuple[ListedModel, ...]:
     from sightline.models import variants  # takes torch, which a table from the cache does without
 
-    names = list(variants())
-    return tuple(_row(name) for name in track(names, total=len(names), label="Counting operations", unit="networks"))
+    return tuple(_row(name, *entry) for name, entry in variants().items())
 
 
-def _row(name: str) -> ListedModel:
-    import torch
-
-    from sightline.models import create_model, variants
-    from sightline.summary import num_macs
-
-    family, variant = variants()[name]
-    macs = variant.num_macs
+def _row(name: str, family: "Family", variant: "Variant") -> ListedModel:
+    macs = variant.counted_macs if variant.num_macs is None else variant.num_macs
     if macs is None:
-        with torch.device("meta"):
-            model = create_model(name)
-        macs = num_macs(model, variant.image_size)
+        raise ModelError(f"The architecture {name!r} states neither num_macs nor counted_macs.")
     return ListedModel(
         name=name,
         title=family.title,

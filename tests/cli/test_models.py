@@ -105,14 +105,14 @@ def test_the_help_names_every_optimiser() -> None:
     assert OPTIMIZER_STATES.keys() <= set(said)
 
 
-def test_a_listing_from_the_cache_is_the_counted_one_and_needs_no_torch() -> None:
-    counted = list_models()
+def test_a_listing_from_the_cache_is_the_one_made_anew_and_needs_no_torch() -> None:
+    made = list_models()
     code = (
         "import json, sys; from dataclasses import asdict; from sightline.model_list import list_models; "
         "print(json.dumps([[asdict(row) for row in list_models()], 'torch' in sys.modules]))"
     )
     rows, took_torch = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True).stdout)
-    assert [ListedModel(**row) for row in rows] == counted
+    assert [ListedModel(**row) for row in rows] == made
     assert not took_torch
 
 

@@ -104,6 +104,8 @@ class Variant:
     """Exact, with `num_classes` classes and without auxiliary classifiers."""
     num_macs: int | None = None
     """Multiply-accumulates for one image of `image_size`, as published; None where nobody published them."""
+    counted_macs: int | None = None
+    """Where nobody did: as `summary.num_macs` counts them, exact."""
     top1: float | None = None
     """Published accuracy in percent, on ImageNet-1k validation, or CIFAR-10 where `num_classes` is 10."""
     source: str = ""

@@ -203,6 +203,7 @@ ENTRY = Family(
         "googlenet_2014": Variant(
             config=GoogLeNetConfig(batch_norm=False, dropout=0.4),
             num_params=6_998_552,
+            counted_macs=1_582_671_872,
             top1=68.7,
             source="BVLC's replication bvlc_googlenet (one crop); the paper has a budget of 1.5 billion MACs, no count",
         ),

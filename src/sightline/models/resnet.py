@@ -220,12 +220,18 @@ def _imagenet(
 
 
 def _cifar(
-    layers: int, num_params: int, *, top1: float | None = None, shortcut: Literal["projection", "pad", "none"] = "pad"
+    layers: int,
+    num_params: int,
+    counted_macs: int,
+    *,
+    top1: float | None = None,
+    shortcut: Literal["projection", "pad", "none"] = "pad",
 ) -> Variant:
     """Section 4.2: 6n + 2 layers. Table 6 gives the error rates with option A."""
     return Variant(
         config=ResNetConfig(depths=((layers - 2) // 6,) * 3, width=16, small_stem=True, shortcut=shortcut),
         num_params=num_params,
+        counted_macs=counted_macs,
         top1=top1,
         source="" if top1 is None else "paper, Table 6",
         image_size=32,
@@ -233,10 +239,11 @@ def _cifar(
     )
 
 
-def _plain(depths: tuple[int, ...], num_params: int, top1: float) -> Variant:
+def _plain(depths: tuple[int, ...], num_params: int, counted_macs: int, top1: float) -> Variant:
     return Variant(
         config=ResNetConfig(depths=depths, shortcut="none"),
         num_params=num_params,
+        counted_macs=counted_macs,
         top1=top1,
         source="paper, Table 2 (ten crops)",
     )
@@ -257,28 +264,29 @@ ENTRY = Family(
         "resnet152": _imagenet((3, 8, 36, 3), 60_192_808, 11_514_000_000, 78.312, bottleneck=True),
         "wide_resnet50_2": _imagenet((3, 4, 6, 3), 68_883_240, 11_398_000_000, 78.468, bottleneck=True, middle=2),
         "wide_resnet101_2": _imagenet((3, 4, 23, 3), 126_886_696, 22_753_000_000, 78.848, bottleneck=True, middle=2),
-        "plain18": _plain((2, 2, 2, 2), 11_515_688, 72.06),
-        "plain34": _plain((3, 4, 6, 3), 21_623_848, 71.46),
+        "plain18": _plain((2, 2, 2, 2), 11_515_688, 1_794_805_760, 72.06),
+        "plain34": _plain((3, 4, 6, 3), 21_623_848, 3_644_493_824, 71.46),
         "resnet18_cifar": Variant(
             config=ResNetConfig(depths=(2, 2, 2, 2), small_stem=True),
             num_params=11_173_962,
+            counted_macs=555_422_720,
             image_size=32,
             num_classes=10,
         ),
-        "resnet20": _cifar(20, 269_722, top1=91.25),
-        "resnet32": _cifar(32, 464_154, top1=92.49),
-        "resnet44": _cifar(44, 658_586, top1=92.83),
-        "resnet56": _cifar(56, 853_018, top1=93.03),
-        "resnet110": _cifar(110, 1_727_962, top1=93.57),
-        "resnet20_b": _cifar(20, 272_474, shortcut="projection"),
-        "resnet32_b": _cifar(32, 466_906, shortcut="projection"),
-        "resnet44_b": _cifar(44, 661_338, shortcut="projection"),
-        "resnet56_b": _cifar(56, 855_770, shortcut="projection"),
-        "resnet110_b": _cifar(110, 1_730_714, shortcut="projection"),
-        "plain20": _cifar(20, 269_722, shortcut="none"),
-        "plain32": _cifar(32, 464_154, shortcut="none"),
-        "plain44": _cifar(44, 658_586, shortcut="none"),
-        "plain56": _cifar(56, 853_018, shortcut="none"),
+        "resnet20": _cifar(20, 269_722, 40_551_040, top1=91.25),
+        "resnet32": _cifar(32, 464_154, 68_862_592, top1=92.49),
+        "resnet44": _cifar(44, 658_586, 97_174_144, top1=92.83),
+        "resnet56": _cifar(56, 853_018, 125_485_696, top1=93.03),
+        "resnet110": _cifar(110, 1_727_962, 252_887_680, top1=93.57),
+        "resnet20_b": _cifar(20, 272_474, 40_813_184, shortcut="projection"),
+        "resnet32_b": _cifar(32, 466_906, 69_124_736, shortcut="projection"),
+        "resnet44_b": _cifar(44, 661_338, 97_436_288, shortcut="projection"),
+        "resnet56_b": _cifar(56, 855_770, 125_747_840, shortcut="projection"),
+        "resnet110_b": _cifar(110, 1_730_714, 253_149_824, shortcut="projection"),
+        "plain20": _cifar(20, 269_722, 40_551_040, shortcut="none"),
+        "plain32": _cifar(32, 464_154, 68_862_592, shortcut="none"),
+        "plain44": _cifar(44, 658_586, 97_174_144, shortcut="none"),
+        "plain56": _cifar(56, 853_018, 125_485_696, shortcut="none"),
     },
     fit=_fit,
     scale=_scale,

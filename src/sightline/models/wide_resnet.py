@@ -109,10 +109,11 @@ def _scale(config: Any, width: float, depth: float) -> Any:
     return WideResNetConfig(depth=6 * blocks + 4, widen=max(1, round(config.widen * width)))
 
 
-def _variant(depth: int, widen: int, num_params: int, top1: float) -> Variant:
+def _variant(depth: int, widen: int, num_params: int, counted_macs: int, top1: float) -> Variant:
     return Variant(
         config=WideResNetConfig(depth=depth, widen=widen),
         num_params=num_params,
+        counted_macs=counted_macs,
         top1=top1,
         source="paper, Table 5",
         image_size=32,
@@ -127,8 +128,8 @@ ENTRY = Family(
     model=WideResNet,
     scale=_scale,
     variants={
-        "wide_resnet40_4": _variant(40, 4, 8_949_210, 95.47),
-        "wide_resnet16_8": _variant(16, 8, 10_961_370, 95.73),
-        "wide_resnet28_10": _variant(28, 10, 36_479_194, 96.00),
+        "wide_resnet40_4": _variant(40, 4, 8_949_210, 1_298_582_016, 95.47),
+        "wide_resnet16_8": _variant(16, 8, 10_961_370, 1_548_145_664, 95.73),
+        "wide_resnet28_10": _variant(28, 10, 36_479_194, 5_243_328_768, 96.00),
     },
 )

@@ -128,6 +128,7 @@ ENTRY = Family(
         "zfnet": Variant(
             config=ZFNetConfig(),
             num_params=62_357_608,
+            counted_macs=1_168_032_896,
             top1=61.6,
             source="paper, Table 2, '1 convnet as per Fig. 3' (ten crops); nobody published its MACs",
         ),
