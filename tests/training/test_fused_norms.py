@@ -20,7 +20,7 @@ from sightline.native.batch_norm import Activation
 from sightline.recipe import TrainConfig
 from sightline.summary import training_memory
 from sightline.training.fastest import Candidate, candidates
-from sightline.training.fused_norms import FusedBatchNorm2d, FusedSiLU, fuse_norms
+from sightline.training.fused_norms import FusedBatchNorm2d, FusedGELU, FusedSiLU, fuse_norms
 from sightline.training.layers import settle_layers
 from sightline.training.rectifying import FusedReLU, rectify_by_integers
 
@@ -71,7 +71,9 @@ BEHIND = {
     Activation.NOTHING: nn.Identity,
     Activation.RELU: lambda: nn.ReLU(inplace=True),
     Activation.SILU: nn.SiLU,
+    Activation.GELU: nn.GELU,
 }
+FUSED = {Activation.SILU: FusedSiLU, Activation.RELU: FusedReLU, Activation.GELU: FusedGELU}
 
 
 def block(channels: int, activation: Activation = Activation.NOTHING, **settings: Any) -> nn.Sequential:
@@ -91,7 +93,7 @@ def by_loops(model: nn.Sequential, dtype: torch.dtype, *, together: bool = True)
     ours[0].__class__, ours[0].dtype = FusedBatchNorm2d, dtype
     ours[0].activation = activation if together else Activation.NOTHING
     if activation is not Activation.NOTHING:
-        ours[1].__class__ = {Activation.SILU: FusedSiLU, Activation.RELU: FusedReLU}[activation]
+        ours[1].__class__ = FUSED[activation]
     if dtype == torch.bfloat16:
         rectify_by_integers(ours)
     return ours
@@ -177,7 +179,7 @@ def test_a_network_that_diverged_says_so(activation: Activation, dtype: torch.dt
     assert not output[:, 4].isnan().any()
 
 
-@pytest.mark.parametrize("activation", [Activation.RELU, Activation.SILU])
+@pytest.mark.parametrize("activation", list(FUSED))
 @pytest.mark.parametrize(
     "change",
     [
@@ -229,7 +231,13 @@ def test_only_a_relu_that_alone_reads_the_result_is_taken_in(precision: str) -> 
 
 @pytest.mark.parametrize(
     ("name", "activated", "norms"),
-    [("resnet20", 10, 19), ("vgg16_bn", 13, 13), ("wide_resnet28_10", 25, 25), ("efficientnet_b0", 33, 49)],
+    [
+        ("resnet20", 10, 19),
+        ("vgg16_bn", 13, 13),
+        ("wide_resnet28_10", 25, 25),
+        ("efficientnet_b0", 33, 49),
+        ("airbench94", 6, 6),
+    ],
 )
 def test_activations_are_found_in_networks(name: str, activated: int, norms: int, precision: str) -> None:
     with torch.device("meta"):
@@ -274,7 +282,7 @@ def flat_buffers(model: nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
-@pytest.mark.parametrize("name", ["resnet20", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["resnet20", "efficientnet_b0", "airbench94"])
 def test_a_network_learns_the_same(name: str, checkpointed: bool, precision: str) -> None:
     torch.manual_seed(0)
     plain = create_model(name, num_classes=10, image_size=32).to(memory_format=torch.channels_last)

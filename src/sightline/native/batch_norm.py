@@ -26,6 +26,7 @@ class Activation(IntEnum):
     NOTHING = 0
     RELU = 1
     SILU = 2
+    GELU = 3
 
 
 class Normalized(NamedTuple):
@@ -127,6 +128,7 @@ def _agrees(library: ctypes.CDLL, *, dtype: torch.dtype, tolerance: float) -> bo
         (Activation.NOTHING, nn.Identity()),
         (Activation.RELU, F.relu),
         (Activation.SILU, F.silu),
+        (Activation.GELU, F.gelu),
     ):
         leaf = images.to(torch.float32, copy=True).requires_grad_()
         expected = function(F.batch_norm(leaf, None, None, weight, bias, training=True))

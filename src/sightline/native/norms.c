@@ -16,7 +16,7 @@ enum {
     SAMPLES = 16 /* pixels whose mean is taken off before squares are added up */
 };
 
-typedef enum { NOTHING, RELU, SILU } Activation; /* batch_norm.py has the numbers too */
+typedef enum { NOTHING, RELU, SILU, GELU } Activation; /* batch_norm.py has the numbers too */
 
 typedef struct { /* (channels,) each, with room for whole registers; what the backward pass needs of the forward */
     float *mean, *inverse, *scale, *offset;
@@ -31,7 +31,7 @@ typedef struct { /* pixels from the first on, to before the second */
  */
 #ifdef FLOAT32
 
-enum { LANES = 8, KEEPS = 0 /* whether SiLU's gradients are kept between two passes */ };
+enum { LANES = 8, KEEPS = 0 /* whether SiLU's and GELU's gradients are kept between two passes */ };
 typedef float Value;
 typedef __m256 Floats;
 
@@ -60,17 +60,19 @@ static Floats where_above(Floats x, Floats values) {
     return _mm256_and_ps(_mm256_cmp_ps(x, all(0), _CMP_NLE_UQ), values);
 }
 
-/* 1 / (1 + exp(-x)), to float32's last bits. */
-INLINE Floats sigmoid(Floats x) {
-    const float taylor[] = {1 / 5040.0f, 1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1}; /* of exp */
-    Floats power = _mm256_min_ps(all(88), _mm256_max_ps(all(-87), all(0) - x)); /* NaN, the second operand, stays */
+/* e to the power of x, to float32's last bits; of what is beyond its numbers, the last of them. */
+INLINE Floats exponential(Floats x) {
+    const float taylor[] = {1 / 5040.0f, 1 / 720.0f, 1 / 120.0f, 1 / 24.0f, 1 / 6.0f, 0.5f, 1, 1};
+    Floats power = _mm256_min_ps(all(88), _mm256_max_ps(all(-87), x)); /* NaN, the second operand, stays */
     Floats twos = _mm256_round_ps(power * all(1.44269504f), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     Floats rest = multiply_add(twos, all(-0.693145752f), power), sum = all(taylor[0]); /* log 2, in two parts */
     rest = multiply_add(twos, all(-1.42860677e-6f), rest);
     for (int term = 1; term < 8; term++) sum = multiply_add(sum, rest, all(taylor[term]));
     __m256i exponent = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(twos), _mm256_set1_epi32(127)), 23);
-    return all(1) / multiply_add(sum, _mm256_castsi256_ps(exponent), all(1));
+    return sum * _mm256_castsi256_ps(exponent);
 }
+
+static Floats inverse(Floats x) { return all(1) / x; }
 
 #else
 
@@ -101,21 +103,40 @@ static Floats where_above(Floats x, Floats values) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, all(0), _CMP_NLE_UQ), values);
 }
 
-/* 1 / (1 + exp(-x)), to 1e-4 of itself: bfloat16 holds no more than 4e-3. */
-INLINE Floats sigmoid(Floats x) {
+/* e to the power of x, and 1 / x, to 1e-4 of themselves: bfloat16 holds no more than 4e-3. */
+INLINE Floats exponential(Floats x) {
     const float taylor[] = {9.61812911e-3f, 5.55041087e-2f, 0.240226507f, 0.693147181f, 1}; /* of two to a power */
-    Floats power = x * all(-1.44269504f);
+    Floats power = x * all(1.44269504f);
     Floats nearest = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     Floats rest = power - nearest, sum = all(taylor[0]);
     for (int term = 1; term < 5; term++) sum = multiply_add(sum, rest, all(taylor[term]));
-    return _mm512_rcp14_ps(_mm512_scalef_ps(sum, nearest) + all(1));
+    return _mm512_scalef_ps(sum, nearest);
 }
+
+static Floats inverse(Floats x) { return _mm512_rcp14_ps(x); }
 
 #endif
 
+INLINE Floats sigmoid(Floats x) { return inverse(exponential(all(0) - x) + all(1)); }
+
+/* How much of the normal distribution lies below x, to 1e-7, and its `density` there. Source: Handbook of Mathematical
+ * Functions (Abramowitz and Stegun, 1964), 7.1.26.
+ */
+INLINE Floats below(Floats x, Floats *density) {
+    const float terms[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
+    Floats bell = exponential(all(-0.5f) * x * x), size = larger(x, all(0) - x);
+    Floats t = inverse(multiply_add(size, all(0.3275911f * 0.707106781f), all(1))), sum = all(terms[0]);
+    for (int term = 1; term < 5; term++) sum = multiply_add(sum, t, all(terms[term]));
+    Floats beyond = all(0.5f) * sum * t * bell; /* what is further from zero, on one side */
+    *density = all(0.398942280f) * bell;
+    return beyond + where_above(x, all(1) - all(2) * beyond);
+}
+
 INLINE Floats activated(Floats x, Activation activation) {
+    Floats density;
     switch (activation) {
     case RELU: return larger(all(0), x); /* the second operand is what it gives beside NaN */
+    case GELU: return x * below(x, &density);
     case SILU: return x * sigmoid(x);
     default: return x;
     }
@@ -123,12 +144,15 @@ INLINE Floats activated(Floats x, Activation activation) {
 
 /* The gradient before the activation of x, from that behind it. */
 INLINE Floats before(Floats x, Floats grad, Activation activation) {
-    Floats part;
+    Floats part, density;
     switch (activation) {
     case RELU: return where_above(x, grad);
     case SILU: /* s (1 + x (1 - s)) */
         part = sigmoid(x);
         return grad * multiply_add(x * part, all(1) - part, part);
+    case GELU:
+        part = below(x, &density);
+        return grad * multiply_add(x, density, part);
     default: return grad;
     }
 }
@@ -206,9 +230,9 @@ INLINE void add_products(const Value *x, const Value *grad, Share of, int channe
     }
 }
 
-/* The same of SiLU, whose gradients are kept: in bfloat16 they take longer to compute again than to read. */
-static void keep_products(const Value *x, const Value *grad, Value *kept, Share of, int channels, Saved saved,
-                          float *sums) {
+/* The same of SiLU and GELU, whose gradients are kept: in bfloat16 they take longer to compute again than to read. */
+INLINE void keep_products(const Value *x, const Value *grad, Value *kept, Share of, int channels, Saved saved,
+                          float *sums, Activation activation) {
     for (int64_t begin = of.begin; begin < of.end; begin += BLOCK) {
         Share block = {begin, begin + BLOCK < of.end ? begin + BLOCK : of.end}; /* small enough to be in a cache yet */
         for (int64_t pixel = block.begin; pixel < block.end; pixel++)
@@ -217,7 +241,7 @@ static void keep_products(const Value *x, const Value *grad, Value *kept, Share 
                 int64_t at = pixel * channels + channel;
                 Floats value = load(x + at, left), scale = get(saved.scale + channel);
                 value = multiply_add(value, scale, get(saved.offset + channel));
-                store(kept + at, before(value, load(grad + at, left), SILU), left, 0);
+                store(kept + at, before(value, load(grad + at, left), activation), left, 0);
             }
         add_products(x, kept, block, channels, saved, sums, NOTHING);
     }
@@ -301,6 +325,7 @@ int batch_norm(const Value *x, Value *y, int64_t pixels, int channels, const flo
         Share part = share(pixels, thread, threads);
         if (activation == RELU) write_values(x, y, part, channels, to, RELU);
         else if (activation == SILU) write_values(x, y, part, channels, to, SILU);
+        else if (activation == GELU) write_values(x, y, part, channels, to, GELU);
         else write_values(x, y, part, channels, to, NOTHING);
     }
     return 1;
@@ -322,8 +347,10 @@ int batch_norm_backward(const Value *x, const Value *grad, Value *dx, int64_t pi
         float *own = sums + 2 * room * thread;
         if (activation == RELU) add_products(x, grad, part, channels, from, own, RELU);
         else if (activation == NOTHING) add_products(x, grad, part, channels, from, own, NOTHING);
-        else if (KEEPS && dx) keep_products(x, grad, dx, part, channels, from, own);
-        else add_products(x, grad, part, channels, from, own, SILU);
+        else if (KEEPS && dx && activation == SILU) keep_products(x, grad, dx, part, channels, from, own, SILU);
+        else if (KEEPS && dx) keep_products(x, grad, dx, part, channels, from, own, GELU);
+        else if (activation == SILU) add_products(x, grad, part, channels, from, own, SILU);
+        else add_products(x, grad, part, channels, from, own, GELU);
     }
     for (int channel = 0; channel < channels; channel++) {
         double sum, product, inverse = from.inverse[channel], scale = from.scale[channel];
@@ -338,11 +365,12 @@ int batch_norm_backward(const Value *x, const Value *grad, Value *dx, int64_t pi
 #pragma omp parallel for num_threads(threads) schedule(static)
         for (int thread = 0; thread < threads; thread++) {
             Share part = share(pixels, thread, threads);
-            int kept = KEEPS && activation == SILU;
+            int kept = KEEPS && activation >= SILU;
             if (activation == RELU) write_gradients(x, grad, dx, part, channels, from, slope, intercept, RELU);
             else if (activation == NOTHING || kept)
                 write_gradients(x, kept ? dx : grad, dx, part, channels, from, slope, intercept, NOTHING);
-            else write_gradients(x, grad, dx, part, channels, from, slope, intercept, SILU);
+            else if (activation == SILU) write_gradients(x, grad, dx, part, channels, from, slope, intercept, SILU);
+            else write_gradients(x, grad, dx, part, channels, from, slope, intercept, GELU);
         }
     }
     free(sums);

@@ -44,9 +44,9 @@ class TrainConfig:
     """Of bf16: compute attention with a learned bias (Swin's) by products in bfloat16 and a softmax in float32, where
     torch on a CPU computes all of it in float32."""
     fused_norms: bool = False
-    """Of channels_last, in float32 or bf16: compute batch norm, and the ReLU or SiLU behind it, by loops that the
-    machine's C compiler makes, in bf16 in half the time, in float32 in 0.5 to 0.9 of it; no change but in rounding. On
-    a CPU with AVX2 (of bf16: AVX-512 BF16), under Linux."""
+    """Of channels_last, in float32 or bf16: compute batch norm, and the ReLU, SiLU or GELU behind it, by loops that
+    the machine's C compiler makes, in bf16 in half the time, in float32 in 0.5 to 0.9 of it; no change but in rounding.
+    On a CPU with AVX2 (of bf16: AVX-512 BF16), under Linux."""
     fused_attention: bool = False
     """Of bf16: compute attention's gradients by loops that the machine's C compiler makes, in a third to a sixth of
     torch's time, also with a learned bias (Swin's, which gains less). Of float32: attention too, with a learned bias in

@@ -1,4 +1,4 @@
-"""Batch norm on a CPU by compiled loops, and the ReLU or SiLU behind it in the same pass.
+"""Batch norm on a CPU by compiled loops, and the ReLU, SiLU or GELU behind it in the same pass.
 
 One is behind a batch norm where nothing else reads what the norm gives: a pass through a twin of the network, made of
 shapes alone, shows it. The layers' classes are swapped on the network that trains; its parameters and its state's names
@@ -61,6 +61,14 @@ class FusedSiLU(nn.SiLU):
         return input.view_as(input) if is_activated(input) else super().forward(input)
 
 
+class FusedGELU(nn.GELU):
+    """A GELU that leaves alone what a batch norm has activated."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - nn.GELU's own name for it
+        """Any shape."""
+        return input.view_as(input) if is_activated(input) else super().forward(input)
+
+
 class _Normalize(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -84,8 +92,9 @@ class _Normalize(torch.autograd.Function):
 _ACTIVATIONS: dict[type[nn.Module], Activation] = {
     nn.ReLU: Activation.RELU, FusedReLU: Activation.RELU, IntegerReLU: Activation.RELU,
     nn.SiLU: Activation.SILU, FusedSiLU: Activation.SILU,
+    nn.GELU: Activation.GELU, FusedGELU: Activation.GELU,
 }  # fmt: skip
-_FUSED: dict[type[nn.Module], type[nn.Module]] = {nn.ReLU: FusedReLU, nn.SiLU: FusedSiLU}
+_FUSED: dict[type[nn.Module], type[nn.Module]] = {nn.ReLU: FusedReLU, nn.SiLU: FusedSiLU, nn.GELU: FusedGELU}
 _DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 _PROCESSORS = {"bf16": "AVX-512 BF16", "float32": "AVX2"}
 
@@ -128,6 +137,11 @@ def _is_plain(module: nn.Module) -> bool:
     return type(module) in (nn.BatchNorm2d, FusedBatchNorm2d)
 
 
+def _is_known(module: nn.Module) -> bool:
+    """Whether it is an activation whose work a batch norm can do."""
+    return type(module) in _ACTIVATIONS and getattr(module, "approximate", "none") == "none"
+
+
 def _behind(model: nn.Module, side: int) -> dict[str, Activation]:
     """What alone reads the result of a batch norm, each time, by the norm's name."""
     with shapes_alone(model, batch_size=2, image_size=side) as (twin, images), torch.no_grad():
@@ -160,7 +174,7 @@ class _Watch(TorchDispatchMode):
         for name, module in model.named_modules():
             if _is_plain(module):
                 module.register_forward_hook(partial(self._give, name))
-            elif type(module) in _ACTIVATIONS:
+            elif _is_known(module):
                 module.register_forward_pre_hook(self._enter)
                 module.register_forward_hook(self._leave)
 
@@ -180,7 +194,7 @@ class _Watch(TorchDispatchMode):
             self._inside = inputs[0]
 
     def _leave(self, module: nn.Module, _inputs: tuple[Tensor], _output: Tensor) -> None:
-        overwritten = self._inside is not None and cast(nn.ReLU | nn.SiLU, module).inplace
+        overwritten = self._inside is not None and getattr(module, "inplace", False)
         if overwritten:  # what is read from now on is the activation's
             del self._results[id(self._inside)]
         self._inside = None
