@@ -129,6 +129,27 @@ def test_batch_norms_that_join_the_training_follow_the_batches_again() -> None:
     assert norm.training
 
 
+def test_batch_norms_that_keep_their_statistics_train_their_weights(
+    parent: Path, data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="sightline"):
+        folder = train(
+            recipe(parent, "epochs=2", "finetune.keep_statistics=true", "finetune.head_epochs=1"), data, out=tmp_path
+        )
+    before, after = load_file(parent), load_file(folder.path / "weights.safetensors")
+    statistics = {name for name in before if name.rpartition(".")[2] in ("running_mean", "running_var")}
+    same = {name for name, tensor in before.items() if torch.equal(tensor, after[name])}
+    assert statistics
+    assert statistics <= same
+    assert "layer1.0.bn1.weight" not in same
+    assert "19 batch norms keep their statistics." in caplog.messages
+
+
+def test_keeping_statistics_that_a_network_hasn_t_is_said() -> None:
+    plan = Freezing(create_model("vit_ti_16", image_size=32), FineTuneConfig(keep_statistics=True), 2)
+    assert plan.plan() == ["finetune.keep_statistics changes nothing: this network has no batch norm."]
+
+
 def test_the_optimiser_holds_what_will_ever_train_and_nothing_else() -> None:
     model = create_model("resnet20")
     plan = Freezing(model, FineTuneConfig(freeze="layer1", head_epochs=1), 2)
@@ -215,6 +236,11 @@ def test_an_unknown_stage_is_refused_with_the_list_before_any_image_is_read(pare
     [
         (["finetune.freeze=all", "finetune.head_epochs=1"], r"finetune\.freeze 'all' never trains more than the head"),
         (["finetune.probe=true", "finetune.freeze=layer1"], r"would ignore finetune\.freeze"),
+        (["finetune.probe=true", "finetune.keep_statistics=true"], r"would ignore finetune\.keep_statistics"),
+        (
+            ["model.pretrained=null", "finetune.keep_statistics=true"],
+            r"finetune\.keep_statistics needs trained weights",
+        ),
         (["finetune.probe=true", "finetune.unfreeze_every=2"], r"would ignore finetune\.unfreeze_every"),
         (["epochs=3", "finetune.head_epochs=3"], r"finetune\.head_epochs \(3\) must be less than epochs \(3\)"),
         (["epochs=3", "finetune.unfreeze_every=3"], r"finetune\.unfreeze_every \(3\) must be less than epochs \(3\)"),

@@ -18,7 +18,8 @@ from sightline.models import create_model
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
 from sightline.reports import write_report
-from sightline.training import fast_dev_run, probe, train
+from sightline.training import fast_dev_run, probe, resume, train
+from sightline.training.find_rate import find_learning_rate
 
 SETTINGS = [
     "model.name=resnet20",
@@ -150,6 +151,59 @@ def test_features_are_standardised_over_the_training_images_and_dead_ones_only_s
 
 def test_a_dev_run_of_a_probe_may_have_batches_smaller_than_the_number_of_classes(recipe: Recipe, data: Path) -> None:
     fast_dev_run(override(recipe, ["batch_size=1"]), data)
+
+
+def test_training_may_begin_with_the_probe_s_head(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    probed = train(recipe, data, out=tmp_path / "probed")
+    first = override(recipe, ["finetune.probe=false", "finetune.probe_first=true", "epochs=1", "batch_size=8"])
+    still = train(override(first, ["optim.lr=1e-12", "finetune.keep_statistics=true"]), data, out=tmp_path / "still")
+    ours, theirs = (load_file(folder.path / "weights.safetensors") for folder in (still, probed))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=1e-4)
+    moved = train(first, data, out=tmp_path / "moved")
+    assert not torch.equal(load_file(moved.path / "weights.safetensors")["conv1.weight"], ours["conv1.weight"])
+
+
+def test_a_run_that_goes_on_is_not_probed_again(
+    recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = override(recipe, ["finetune.probe=false", "finetune.probe_first=true", "epochs=2", "batch_size=8"])
+    whole = train(chosen, data, out=tmp_path / "whole")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sightline.training.job.calibrate", stopped)
+        train(chosen, data, out=tmp_path / "run")
+    monkeypatch.setattr("sightline.training.job.fit_head", stopped)
+    assert resume(data, out=tmp_path / "run").spec.weights_sha256 == whole.spec.weights_sha256
+
+
+def test_a_range_test_begins_with_it_too(recipe: Recipe, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probed(*_: object) -> None:
+        raise KeyError("probed")
+
+    monkeypatch.setattr("sightline.training.find_rate.fit_head", probed)
+    chosen = override(recipe, ["finetune.probe=false", "finetune.probe_first=true", "batch_size=8"])
+    with pytest.raises(KeyError, match="probed"):
+        find_learning_rate(chosen, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["finetune.probe_first=true"], r"would ignore finetune\.probe_first"),
+        (["finetune.probe=false", "finetune.probe_first=true", "model.pretrained=null"], "needs trained weights"),
+        (
+            ["finetune.probe=false", "finetune.probe_first=true", 'data.label_separator=";"'],
+            r"finetune\.probe_first fits one label an image",
+        ),
+    ],
+)
+def test_a_probe_that_makes_no_sense_is_refused_by_name(settings: list[str], sentence: str, recipe: Recipe) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        override(recipe, settings)
 
 
 def test_a_probe_without_trained_weights_is_refused() -> None:

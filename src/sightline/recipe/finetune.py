@@ -19,6 +19,12 @@ class FineTuneConfig:
     Howard and Ruder, 2018); the head trains alone for head_epochs, or for so many. null lets all join at once."""
     probe: bool = False
     """Train the head alone, by logistic regression on features that are computed once: minutes instead of hours."""
+    probe_first: bool = False
+    """Begin with the probe's head, and train on from there: the first gradients of a fresh one would spoil what the
+    weights know (Kumar et al., 2022)."""
+    keep_statistics: bool = False
+    """Batch norms normalise by the statistics that come with the weights, and never change them; their own weights
+    train. Of use where images are few, or unlike those that the weights were trained on."""
     drop_classes: bool = False
     """Let a model folder's classes go that the data lacks; false refuses to."""
 
@@ -30,8 +36,10 @@ class FineTuneConfig:
         setting = "finetune.head_epochs" if self.head_epochs else "finetune.unfreeze_every"
         if self.freeze == "all" and later:
             raise RecipeError(f"finetune.freeze 'all' never trains more than the head: remove it, or {setting}.")
-        if self.probe and (later or self.freeze is not None):
-            setting = "finetune.freeze" if self.freeze is not None else setting
+        names = ("freeze", "head_epochs", "unfreeze_every", "probe_first", "keep_statistics")
+        others = [f"finetune.{name}" for name in names if getattr(self, name)]
+        if self.probe and others:
+            setting = others[0]
             raise RecipeError(f"finetune.probe trains nothing but the head and would ignore {setting}: remove one.")
 
     @property
@@ -41,14 +49,15 @@ class FineTuneConfig:
 
     def check_rest(self, *, pretrained: str | None, epochs: int, several_labels: bool) -> None:
         """Raise RecipeError where the rest of the recipe contradicts these settings."""
-        names = ("freeze", "head_epochs", "unfreeze_every", "probe", "drop_classes")
+        names = ("freeze", "head_epochs", "unfreeze_every", "probe", "probe_first", "keep_statistics", "drop_classes")
         for name in (name for name in names if getattr(self, name) and pretrained is None):
             raise RecipeError(
                 f"finetune.{name} needs trained weights to build on, and model.pretrained is null: the rest of the "
                 "network would stay random. Set model.pretrained, or remove it."
             )
-        if self.probe and several_labels:
-            raise RecipeError("finetune.probe fits one label an image; data.label_separator is set. Remove one.")
+        if (self.probe or self.probe_first) and several_labels:
+            setting = "probe" if self.probe else "probe_first"
+            raise RecipeError(f"finetune.{setting} fits one label an image; data.label_separator is set. Remove one.")
         alone = self.head_epochs or self.unfreeze_every or 0
         if alone >= epochs:
             setting = "head_epochs" if self.head_epochs else "unfreeze_every"

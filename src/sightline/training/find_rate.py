@@ -32,6 +32,7 @@ from sightline.training.layers import settle
 from sightline.training.limits import Zeros, shorten_weights
 from sightline.training.lost_loss import lost_loss
 from sightline.training.order import training_order
+from sightline.training.probe import fit_head
 from sightline.training.short import shortened
 from sightline.training.start import begin_from_images, starting_network
 from sightline.training.task import ClassificationTask, Progress
@@ -94,6 +95,8 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
+    if recipe.finetune.probe_first:
+        fit_head(model, recipe, prepared, device)
     settle(model, recipe)
     if recipe.train.channels_last:
         model.to(memory_format=torch.channels_last)

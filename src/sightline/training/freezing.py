@@ -54,14 +54,14 @@ class Freezing:
         return max(len(self.stages) - joined, self._lowest)
 
     def apply(self, epoch: int) -> None:
-        """Let exactly those parameters have gradients that train in this epoch, which counts from 0."""
-        if not self.config.freezes:
-            return
+        """Let exactly what trains in this epoch, which counts from 0, have gradients, and norms new statistics."""
         first = self.first_trained(epoch)
-        for part, parameter in self._parameters:
-            parameter.requires_grad = part >= first
-        for part, norm in self._norms:
-            norm.train(part >= first)
+        if self.config.freezes:
+            for part, parameter in self._parameters:
+                parameter.requires_grad = part >= first
+        if self.config.freezes or self.config.keep_statistics:
+            for part, norm in self._norms:
+                norm.train(part >= first and not self.config.keep_statistics)
 
     def release(self) -> None:
         """Let every parameter that trains in some epoch have gradients, as an optimiser looks for them."""
@@ -70,8 +70,16 @@ class Freezing:
 
     def plan(self) -> list[str]:
         """A sentence on each change: from which epoch on what is trained. Empty where nothing is ever frozen."""
-        if not self.config.freezes:
+        return [*self._kept(), *(self._changes() if self.config.freezes else [])]
+
+    def _kept(self) -> list[str]:
+        if not self.config.keep_statistics:
             return []
+        if not self._norms:
+            return ["finetune.keep_statistics changes nothing: this network has no batch norm."]
+        return [f"{counted(len(self._norms), 'batch norm keeps its', 'batch norms keep their')} statistics."]
+
+    def _changes(self) -> list[str]:
         step = self.config.unfreeze_every or 1
         alone = self.config.head_epochs or self.config.unfreeze_every or 0
         changes = [0, *(epoch for epoch in range(alone, self.epochs, step)[: len(self.stages) + 1] if epoch)]

@@ -185,6 +185,8 @@ def _train(
     preprocess = recipe.data.preprocess()
     if checkpoint is None:
         begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
+        if recipe.finetune.probe_first:
+            fit_head(model, recipe, prepared, device)
     order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)

@@ -56,8 +56,12 @@ def fit_head(model: Classifier, recipe: Recipe, prepared: Prepared, device: torc
     """
     head = model.head
     if not isinstance(head, nn.Linear) or "bias" not in dict(head.named_parameters()):
-        raise ModelError("finetune.probe needs a network whose head is a linear layer with a bias. Choose another one.")
-    log.info(f"The probe trains nothing but the head. Of the recipe it does not use {NOT_USED}.")
+        setting = "probe" if recipe.finetune.probe else "probe_first"
+        raise ModelError(
+            f"finetune.{setting} needs a network whose head is a linear layer with a bias. Choose another one."
+        )
+    if recipe.finetune.probe:
+        log.info(f"The probe trains nothing but the head. Of the recipe it does not use {NOT_USED}.")
     splits, targets = prepared.splits, prepared.table.targets
     features = _Features.of(model, recipe, prepared, device)
     coefficients, intercept, strength = _fit(features.train, targets[splits.train], features.val, targets[splits.val])
