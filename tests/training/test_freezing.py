@@ -236,7 +236,6 @@ def test_an_unknown_stage_is_refused_with_the_list_before_any_image_is_read(pare
     [
         (["finetune.freeze=all", "finetune.head_epochs=1"], r"finetune\.freeze 'all' never trains more than the head"),
         (["finetune.probe=true", "finetune.freeze=layer1"], r"would ignore finetune\.freeze"),
-        (["finetune.probe=true", "finetune.keep_statistics=true"], r"would ignore finetune\.keep_statistics"),
         (
             ["model.pretrained=null", "finetune.keep_statistics=true"],
             r"finetune\.keep_statistics needs trained weights",

@@ -164,6 +164,12 @@ def test_training_may_begin_with_the_probe_s_head(recipe: Recipe, data: Path, tm
     assert not torch.equal(load_file(moved.path / "weights.safetensors")["conv1.weight"], ours["conv1.weight"])
 
 
+def test_a_recipe_that_begins_with_a_probe_may_end_with_it(recipe: Recipe, data: Path, tmp_path: Path) -> None:
+    probed = train(recipe, data, out=tmp_path / "probed")
+    both = override(recipe, ["finetune.probe_first=true", "finetune.keep_statistics=true"])
+    assert train(both, data, out=tmp_path / "both").spec.weights_sha256 == probed.spec.weights_sha256
+
+
 def test_a_run_that_goes_on_is_not_probed_again(
     recipe: Recipe, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +199,6 @@ def test_a_range_test_begins_with_it_too(recipe: Recipe, data: Path, monkeypatch
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (["finetune.probe_first=true"], r"would ignore finetune\.probe_first"),
         (["finetune.probe=false", "finetune.probe_first=true", "model.pretrained=null"], "needs trained weights"),
         (
             ["finetune.probe=false", "finetune.probe_first=true", 'data.label_separator=";"'],

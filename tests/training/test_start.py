@@ -9,7 +9,7 @@ from sightline.errors import ModelError, RecipeError
 from sightline.models import create_model
 from sightline.recipe import Recipe
 from sightline.recipe_text import override
-from sightline.training import train
+from sightline.training import fast_dev_run, train
 
 SETTINGS = ["model.name=resnet20", "data.image_size=32", "data.resize=32", "data.num_workers=0", "epochs=1"]
 
@@ -48,3 +48,13 @@ def test_published_weights_with_another_preprocessing_are_refused_with_the_setti
     settings = ["model.name=resnet18", f"model.pretrained={source}", "data.mean=[0, 0, 0]"]
     with pytest.raises(RecipeError, match=r"Pass --set 'data\.mean=\[0\.485, 0\.456, 0\.406\]' --set 'data\.std="):
         train(override(Recipe(), settings), tmp_path / "photos", out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(("side", "told"), [(96, True), (32, False)])
+def test_few_photos_and_random_weights_are_told_of_published_ones(
+    side: int, told: bool, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = override(Recipe(), ["model.name=resnet20", f"data.image_size={side}", "data.num_workers=0"])
+    with caplog.at_level("INFO", logger="sightline"):
+        fast_dev_run(recipe, photos)
+    assert any("--recipe fine_tune" in message for message in caplog.messages) == told

@@ -18,7 +18,8 @@ class FineTuneConfig:
     """Epochs between two stages that join the training, after the head the last stage first (gradual unfreezing,
     Howard and Ruder, 2018); the head trains alone for head_epochs, or for so many. null lets all join at once."""
     probe: bool = False
-    """Train the head alone, by logistic regression on features that are computed once: minutes instead of hours."""
+    """Train the head alone, by logistic regression on features that are computed once: minutes instead of hours. What
+    probe_first and keep_statistics ask for is so then."""
     probe_first: bool = False
     """Begin with the probe's head, and train on from there: the first gradients of a fresh one would spoil what the
     weights know (Kumar et al., 2022)."""
@@ -36,10 +37,8 @@ class FineTuneConfig:
         setting = "finetune.head_epochs" if self.head_epochs else "finetune.unfreeze_every"
         if self.freeze == "all" and later:
             raise RecipeError(f"finetune.freeze 'all' never trains more than the head: remove it, or {setting}.")
-        names = ("freeze", "head_epochs", "unfreeze_every", "probe_first", "keep_statistics")
-        others = [f"finetune.{name}" for name in names if getattr(self, name)]
-        if self.probe and others:
-            setting = others[0]
+        if self.probe and (later or self.freeze is not None):
+            setting = "finetune.freeze" if self.freeze is not None else setting
             raise RecipeError(f"finetune.probe trains nothing but the head and would ignore {setting}: remove one.")
 
     @property

@@ -48,6 +48,8 @@ from sightline.training.teacher import check_same, find_teacher, teacher_of
 
 log = logging.getLogger("sightline")
 
+FEW_IMAGES, PHOTO = 5_000, 96
+"""Training images, and pixels of a side: with fewer of the ones, and at least the others, published weights help."""
 PACKAGES = ("sightline", "torch", "torchvision", "lightning", "safetensors", "pillow", "numpy")
 
 
@@ -185,7 +187,7 @@ def _train(
     preprocess = recipe.data.preprocess()
     if checkpoint is None:
         begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
-        if recipe.finetune.probe_first:
+        if recipe.finetune.probe_first and not recipe.finetune.probe:
             fit_head(model, recipe, prepared, device)
     order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
@@ -254,6 +256,8 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     )
     for sentence in splits.made:
         log.info(sentence)
+    if recipe.model.pretrained is None and len(splits.train) < FEW_IMAGES and image_size >= PHOTO:
+        log.info("Few images for weights that begin at random: --recipe fine_tune begins with published ones.")
     passed_over = [path for path in prepared.table.ignored if not path.endswith("/")]
     if passed_over:
         log.info(f"{counted(len(passed_over), 'file')} passed over, no images by name: {listed(passed_over, 3)}.")
