@@ -1,7 +1,7 @@
 """Any folder of photos, from published ImageNet weights: a head by regression first, then everything, gently.
 
-EfficientNet-B0 with torchvision's weights, which are downloaded once. With EfficientNet-Lite0's in their place (B0's were
-not at hand), on 400 pictures of CIFAR-10 at 224 pixels, three seeds: 71.5% (standard deviation 1.0) of 1,000 test
+EfficientNet-B0 with torchvision's weights, which are downloaded once. With EfficientNet-Lite0's in their place (B0's
+were not at hand), on 400 pictures of CIFAR-10 at 224 pixels, three seeds: 71.5% (standard deviation 1.0) of 1,000 test
 images; the head alone 65.1%, everything trained from a fresh head 43.8%. docs/log.md has the runs.
 
 The head first: Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution (Kumar et al., 2022).
