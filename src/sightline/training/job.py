@@ -256,7 +256,8 @@ def _announce(recipe: Recipe, prepared: Prepared, model: Classifier, device: tor
     )
     for sentence in splits.made:
         log.info(sentence)
-    if recipe.model.pretrained is None and len(splits.train) < FEW_IMAGES and image_size >= PHOTO:
+    at_random = recipe.model.pretrained is None and recipe.distill.teacher is None
+    if at_random and len(splits.train) < FEW_IMAGES and image_size >= PHOTO:
         log.info("Few images for weights that begin at random: --recipe fine_tune begins with published ones.")
     passed_over = [path for path in prepared.table.ignored if not path.endswith("/")]
     if passed_over:
