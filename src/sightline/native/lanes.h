@@ -1,4 +1,6 @@
-/* Channels of a pixel, or numbers of a token, in a register, float32, on x86 processors with AVX2: whole registers, and those that are left. */
+/* Channels of a pixel, or numbers of a token, in a register, float32, on x86 processors with AVX2: whole registers,
+ * and those that are left.
+ */
 
 #ifndef LANES_H
 #define LANES_H

@@ -46,6 +46,11 @@ class FineTuneConfig:
         """Whether some parameters don't train in some epochs."""
         return self.freeze is not None or self.head_epochs > 0 or self.unfreeze_every is not None
 
+    @property
+    def begins_with_probe(self) -> bool:
+        """Whether training goes on from the probe's head."""
+        return self.probe_first and not self.probe
+
     def check_rest(self, *, pretrained: str | None, epochs: int, several_labels: bool) -> None:
         """Raise RecipeError where the rest of the recipe contradicts these settings."""
         names = ("freeze", "head_epochs", "unfreeze_every", "probe", "probe_first", "keep_statistics", "drop_classes")

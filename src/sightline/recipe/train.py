@@ -50,8 +50,8 @@ class TrainConfig:
     fused_attention: bool = False
     """Of bf16: compute attention's gradients by loops that the machine's C compiler makes, in a third to a sixth of
     torch's time, also with a learned bias (Swin's, which gains less). Of float32: attention too, with a learned bias in
-    a quarter to two thirds of torch's time, without one in 0.6 to 1 of it. No change but in rounding. On a CPU with
-    AVX2 (of bf16: AMX), under Linux."""
+    half of torch's time, without one in 0.6 to 1 of it. No change but in rounding. On a CPU with AVX2 (of bf16: AMX),
+    under Linux."""
     packed_gradients: bool = False
     """Of float32 and channels_last: compute the gradient of convolutions' weights, and of depthwise ones' images, by
     loops that the machine's C compiler makes, up to 4.7 times as fast; no change but in rounding. On a CPU with AVX2,

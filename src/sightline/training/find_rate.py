@@ -95,7 +95,7 @@ def find_learning_rate(
     model = starting_network(short, architecture(recipe, len(table.classes)), table.classes)
     preprocess = recipe.data.preprocess()
     begin_from_images(model, Pixels(table, preprocess, canvas=False), preprocess, indices)
-    if recipe.finetune.probe_first:
+    if recipe.finetune.begins_with_probe:
         fit_head(model, recipe, prepared, device)
     settle(model, recipe)
     if recipe.train.channels_last:

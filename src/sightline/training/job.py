@@ -187,7 +187,7 @@ def _train(
     preprocess = recipe.data.preprocess()
     if checkpoint is None:
         begin_from_images(model, Pixels(table, preprocess, canvas=False, store=store), preprocess, splits.train)
-        if recipe.finetune.probe_first and not recipe.finetune.probe:
+        if recipe.finetune.begins_with_probe:
             fit_head(model, recipe, prepared, device)
     order = training_order(recipe, table, pool.places)
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
