@@ -68,8 +68,9 @@ def test_it_is_torchs_but_for_rounding(
         assert mine.dim() < 4 or mine.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_of_any_number_of_threads_the_same_bits() -> None:
-    images, layer = noise(40, 40, 9, 9), convolution(40, 24)
+@pytest.mark.parametrize(("channels", "out_channels"), [(40, 24), (160, 64)], ids=["few sums", "many sums"])
+def test_of_any_number_of_threads_the_same_bits(channels: int, out_channels: int) -> None:
+    images, layer = noise(80, channels, 9, 9), convolution(channels, out_channels)
     filter_minimally(layer)
     before, results = torch.get_num_threads(), []
     try:

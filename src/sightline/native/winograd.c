@@ -4,100 +4,18 @@
  */
 
 #include <omp.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "winograd.h"
+#include "winograd_tiles.h"
 
 enum {
-    WIDTH = 2 * LANES, /* of a panel: channels that lie side by side */
-    ROWS = 6,          /* of a product at a time: as many as there are registers for */
-    PANELS = 4,        /* of products, at a time */
-    SPARE = WIDTH,     /* numbers between places: else all would fall into one set of a cache */
+    ROWS = 6,            /* of a product at a time: as many as there are registers for */
+    PANELS = 4,          /* of products, at a time */
+    FEW = 320 * 1024,    /* numbers of a gradient's sums, which one thread makes for a group of tiles by itself */
+    FEW_TILES = 128,     /* of a group, at least */
+    MOST_GROUPS = 32,
+    ALL_SUMS = 4 << 20,  /* numbers of all groups' sums, at most */
 };
-
-typedef struct { /* winograd.py fills it */
-    int batch, height, width, channels, out_channels;
-} Shape;
-
-/* Tiles of all images, worked on in blocks. */
-typedef struct {
-    int down, right; /* of a plane */
-    int64_t count;
-    int block; /* in each block but the last */
-    int blocks;
-} Tiles;
-
-static int up(int value, int step) { return (value + step - 1) / step; }
-static int least(int one, int other) { return one < other ? one : other; }
-static int most(int one, int other) { return one > other ? one : other; }
-static int panels(int channels) { return up(channels, WIDTH); }
-
-/* From one place's values of so many rows to the next's, in numbers. */
-static int64_t step(int channels, int rows) { return (int64_t)panels(channels) * WIDTH * rows + SPARE; }
-
-/* In blocks of about so many channels of tiles, both sides together; of blocks a multiple of `in_turn`. */
-static Tiles cut(const Shape *s, int channels, int least_block, int most_block, int in_turn) {
-    Tiles t = {.down = up(s->height, OUT), .right = up(s->width, OUT)};
-    t.count = (int64_t)s->batch * t.down * t.right;
-    int fit = channels / WIDTH / (panels(s->channels) + panels(s->out_channels));
-    fit = least(most(fit, least_block), most_block);
-    int64_t blocks = (t.count + fit - 1) / fit;
-    blocks = (blocks + in_turn - 1) / in_turn * in_turn;
-    t.block = (int)((t.count + blocks - 1) / blocks);
-    t.blocks = (int)((t.count + t.block - 1) / t.block);
-    return t;
-}
-
-static int in_block(const Tiles *t, int block) {
-    int64_t left = t->count - (int64_t)block * t->block;
-    return left < t->block ? (int)left : t->block;
-}
-
-static float *aligned(int64_t numbers) {
-    return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
-}
-
-/* Where a tile's pixels begin, `side` x `side`, of images (batch, height, width, channels); `zeros` for padding. */
-INLINE void find(const Shape *s, const Tiles *t, int64_t tile, int side, int channels, const float *images,
-                 const float *zeros, const float *at[]) {
-    int column = (int)(tile % t->right) * OUT - (side - OUT) / 2;
-    int row = (int)(tile / t->right % t->down) * OUT - (side - OUT) / 2;
-    const float *image = images + tile / t->right / t->down * s->height * s->width * channels;
-    for (int y = 0; y < side; y++, at += side) {
-        int is_there = row + y >= 0 && row + y < s->height;
-        int64_t begin = (int64_t)(row + y) * s->width + column;
-        for (int x = 0; x < side; x++)
-            at[x] = is_there && column + x >= 0 && column + x < s->width ? image + (begin + x) * channels : zeros;
-    }
-}
-
-/* Tiles [begin, end) of a block of `count`, whose first is `first`, of images with so many channels, by a matrix:
- * (PLACES, panels, count, WIDTH).
- */
-#define GATHER(name, matrix, side)                                                                                     \
-    INLINE void name##_channels(const float *const at[], int channel, int here, int64_t apart, float *to) {            \
-        BOTH_WAYS(matrix, side, IN, load(at[row * side + column] + channel, here),                                     \
-                  _mm256_store_ps(to + PLACE, value));                                                                 \
-    }                                                                                                                  \
-    static void name(const Shape *s, const Tiles *t, int64_t first, int count, int begin, int end, int channels,       \
-                     const float *images, const float *zeros, float *to) {                                             \
-        int64_t apart = step(channels, count);                                                                         \
-        for (int tile = begin; tile < end; tile++) {                                                                   \
-            const float *at[side * side];                                                                              \
-            find(s, t, first + tile, side, channels, images, zeros, at);                                               \
-            for (int channel = 0; channel < panels(channels) * WIDTH; channel += LANES) {                              \
-                float *there = to + ((int64_t)(channel / WIDTH) * count + tile) * WIDTH + channel % WIDTH;             \
-                for (int place = 0; channel % WIDTH == 0 && place < side * side; place++)                              \
-                    if (place % side >= side - OUT) __builtin_prefetch(at[place] + OUT * channels + channel);          \
-                if (channels - channel >= LANES) name##_channels(at, channel, LANES, apart, there);                    \
-                else name##_channels(at, channel, channels - channel, apart, there);                                   \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-GATHER(gather_pixels, turned_b, IN)
-GATHER(gather_slopes, by_a, OUT)
 
 /* One tap of a kernel (rows, 3, 3, columns) for 8 rows and 8 columns from here, as they lie or turned. */
 INLINE void tap_of(const float *weight, int rows, int columns, int row, int column, int tap, int is_turned,
@@ -249,7 +167,7 @@ static void convolve_block(const Shape *s, const Tiles *t, int block, const floa
  * writes nothing, where memory ran out.
  */
 int convolve(const float *x, const float *weight, float *y, const Shape *s, int is_back, int threads) {
-    Tiles t = cut(s, 6 * 1024, 24, 96, threads);
+    Tiles t = cut(s, 6 * 1024, 48, 96, threads);
     int64_t weights = PLACES * step(s->out_channels, s->channels), pixels = PLACES * step(s->channels, t.block);
     int64_t products = PLACES * step(least(s->out_channels, PANELS * WIDTH), t.block);
     int64_t zeros = panels(s->channels) * WIDTH, own = pixels + products + zeros;
@@ -272,51 +190,117 @@ int convolve(const float *x, const float *weight, float *y, const Shape *s, int 
     return 1;
 }
 
+/* What the gradient of the weights is made of, block by block: pixels by slopes of outputs. */
+typedef struct {
+    const Shape *shape;
+    const Tiles *tiles;
+    const float *x, *grad, *zeros;
+    float *pixels, *slopes; /* values of a block */
+} Pairs;
+
+/* Tiles [begin, end) of a block by their values. */
+static void gather_pairs(const Pairs *p, int block, int begin, int end) {
+    const Shape *s = p->shape;
+    int64_t first = (int64_t)block * p->tiles->block;
+    int count = in_block(p->tiles, block);
+    gather_pixels(s, p->tiles, first, count, begin, end, s->channels, p->x, p->zeros, p->pixels);
+    gather_slopes(s, p->tiles, first, count, begin, end, s->out_channels, p->grad, p->zeros, p->slopes);
+}
+
+/* Add what a block's values make at one place, for a panel of the images' channels, to sums (PLACES, panels,
+ * out_channels, WIDTH).
+ */
+static void add_pairs(const Pairs *p, int block, int place, int panel, float *sums) {
+    int channels = p->shape->channels, outs = p->shape->out_channels, count = in_block(p->tiles, block);
+    const float *pixels = p->pixels + place * step(channels, count) + (int64_t)panel * count * WIDTH;
+    const float *slopes = p->slopes + place * step(outs, count);
+    float *to = sums + place * step(channels, outs) + (int64_t)panel * outs * WIDTH;
+    for (int out = 0; out < outs; out += ROWS)
+        add_rows(least(ROWS, outs - out), count, out, slopes, pixels, to + (int64_t)out * WIDTH);
+}
+
+/* Many sums: all threads at one block after the other, each at some places. */
+static void sum_together(const Pairs *p, int threads, float *sums) {
+    int in = panels(p->shape->channels), parts = 4 * threads;
+    int64_t apart = step(p->shape->channels, p->shape->out_channels);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int place = 0; place < PLACES; place++) memset(sums + place * apart, 0, apart * sizeof *sums);
+        for (int block = 0; block < p->tiles->blocks; block++) {
+            int64_t count = in_block(p->tiles, block);
+#pragma omp for schedule(dynamic)
+            for (int part = 0; part < parts; part++)
+                gather_pairs(p, block, (int)(count * part / parts), (int)(count * (part + 1) / parts));
+#pragma omp for schedule(dynamic)
+            for (int product = 0; product < PLACES * in; product++)
+                add_pairs(p, block, product / in, product % in, sums);
+        }
+    }
+}
+
+/* Few sums: each thread at blocks of its own, a group of them at a time, so that no core waits for another's values, which
+ * may lie in another cache. Then the groups' sums, (groups, size), are added up in the first's place.
+ */
+static void sum_apart(const Pairs *p, int groups, int64_t size, int64_t room, int threads, float *sums) {
+    int in = panels(p->shape->channels);
+#pragma omp parallel num_threads(threads)
+    {
+        Pairs own = *p;
+        own.pixels += omp_get_thread_num() * room;
+        own.slopes += omp_get_thread_num() * room;
+#pragma omp for schedule(dynamic)
+        for (int group = 0; group < groups; group++) {
+            float *to = sums + group * size;
+            int block = (int)((int64_t)p->tiles->blocks * group / groups);
+            int end = (int)((int64_t)p->tiles->blocks * (group + 1) / groups);
+            memset(to, 0, size * sizeof *to);
+            for (; block < end; block++) {
+                gather_pairs(&own, block, 0, in_block(p->tiles, block));
+                for (int product = 0; product < PLACES * in; product++)
+                    add_pairs(&own, block, product / in, product % in, to);
+            }
+        }
+#pragma omp for schedule(static)
+        for (int64_t at = 0; at < size; at += LANES) {
+            __m256 sum = _mm256_load_ps(sums + at);
+            for (int group = 1; group < groups; group++) sum = ADD(sum, _mm256_load_ps(sums + group * size + at));
+            _mm256_store_ps(sums + at, sum);
+        }
+    }
+}
+
 /* The gradient (out_channels, 3, 3, channels) of the weights, from images (batch, height, width, channels) and the
  * output's gradient (batch, height, width, out_channels); of any number of threads the same bits. Returns 0, and
  * writes nothing, where memory ran out.
  */
 int weight_gradient(const float *x, const float *grad, float *result, const Shape *s, int threads) {
-    Tiles t = cut(s, 28 * 1024, 64, 1024, 1);
-    int outs = s->out_channels, in = panels(s->channels), parts = 4 * threads;
-    int64_t pixels = PLACES * step(s->channels, t.block), slopes = PLACES * step(outs, t.block);
-    int64_t apart = step(s->channels, outs), zeros = (int64_t)most(in, panels(outs)) * WIDTH;
-    float *space = aligned(pixels + slopes + PLACES * apart + zeros);
+    int outs = s->out_channels;
+    int64_t apart = step(s->channels, outs), size = PLACES * apart;
+    Tiles t = size > FEW ? cut(s, 28 * 1024, 64, 1024, 1) : cut(s, 8 * 1024, 8, 1024, 1);
+    int64_t groups = size > FEW ? 1 : t.count / FEW_TILES;
+    if (groups > MOST_GROUPS) groups = MOST_GROUPS;
+    if (groups > ALL_SUMS / size) groups = ALL_SUMS / size;
+    groups = most(1, least((int)groups, t.blocks));
+    if (groups > 1) threads = least(threads, (int)groups);
+    int64_t pixels = PLACES * step(s->channels, t.block), room = pixels + PLACES * step(outs, t.block);
+    int64_t zeros = (int64_t)most(panels(s->channels), panels(outs)) * WIDTH;
+    int64_t rooms = room * (groups > 1 ? threads : 1);
+    float *space = aligned(rooms + groups * size + zeros);
     if (!space) return 0;
-    float *all_slopes = space + pixels, *sums = all_slopes + slopes, *nothing = sums + PLACES * apart;
+    float *sums = space + rooms, *nothing = sums + groups * size;
     memset(nothing, 0, zeros * sizeof *nothing);
-#pragma omp parallel num_threads(threads)
-    {
-#pragma omp for schedule(static)
-        for (int place = 0; place < PLACES; place++) memset(sums + place * apart, 0, apart * sizeof *sums);
-        for (int block = 0; block < t.blocks; block++) {
-            int64_t first = (int64_t)block * t.block;
-            int count = in_block(&t, block);
-#pragma omp for schedule(dynamic)
-            for (int part = 0; part < parts; part++) {
-                int begin = (int)((int64_t)count * part / parts), end = (int)((int64_t)count * (part + 1) / parts);
-                gather_pixels(s, &t, first, count, begin, end, s->channels, x, nothing, space);
-                gather_slopes(s, &t, first, count, begin, end, outs, grad, nothing, all_slopes);
-            }
-#pragma omp for schedule(dynamic)
-            for (int product = 0; product < PLACES * in; product++) {
-                int place = product / in, panel = product % in;
-                const float *there = space + place * step(s->channels, count) + (int64_t)panel * count * WIDTH;
-                float *to = sums + place * apart + (int64_t)panel * outs * WIDTH;
-                for (int out = 0; out < outs; out += ROWS)
-                    add_rows(least(ROWS, outs - out), count, out, all_slopes + place * step(outs, count), there,
-                             to + (int64_t)out * WIDTH);
-            }
+    Pairs p = {s, &t, x, grad, nothing, space, space + pixels};
+    if (groups > 1) sum_apart(&p, (int)groups, size, room, threads, sums);
+    else sum_together(&p, threads, sums);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int out = 0; out < outs; out++)
+        for (int channel = 0; channel < s->channels; channel += LANES) {
+            const float *there = sums + ((int64_t)(channel / WIDTH) * outs + out) * WIDTH + channel % WIDTH;
+            float *to = result + (int64_t)out * TAPS * TAPS * s->channels + channel;
+            BOTH_WAYS(turned_g, IN, TAPS, _mm256_load_ps(there + PLACE),
+                      store(to + (row * TAPS + column) * s->channels, value, s->channels - channel));
         }
-#pragma omp for schedule(static)
-        for (int out = 0; out < outs; out++)
-            for (int channel = 0; channel < s->channels; channel += LANES) {
-                const float *there = sums + ((int64_t)(channel / WIDTH) * outs + out) * WIDTH + channel % WIDTH;
-                float *to = result + (int64_t)out * TAPS * TAPS * s->channels + channel;
-                BOTH_WAYS(turned_g, IN, TAPS, _mm256_load_ps(there + PLACE),
-                          store(to + (row * TAPS + column) * s->channels, value, s->channels - channel));
-            }
-    }
     free(space);
     return 1;
 }

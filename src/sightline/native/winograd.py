@@ -134,7 +134,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 
 WINOGRAD = Source(
     name="winograd.c",
-    headers=("winograd.h", "lanes.h"),
+    headers=("winograd_tiles.h", "winograd.h", "lanes.h"),
     needed=("avx2", "fma"),
     flags=("-fopenmp",),
     arguments=(("convolve", "ppppii"), ("weight_gradient", "ppppi")),

@@ -46,7 +46,7 @@ from sightline.training.winograd import has_filterable
 
 log = logging.getLogger("sightline")
 
-_VERSION = 10
+_VERSION = 11
 """Raised when some way to compute takes another time than before: what was measured then is forgotten."""
 _ROUNDS = 5
 _SECONDS = 20.0

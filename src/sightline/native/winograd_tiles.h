@@ -1,0 +1,100 @@
+/* Images' tiles of 4x4 outputs by their values at 36 places (winograd.h): where their pixels lie, and how many are worked
+ * on at a time.
+ */
+
+#ifndef WINOGRAD_TILES_H
+#define WINOGRAD_TILES_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "winograd.h"
+
+enum {
+    WIDTH = 2 * LANES, /* of a panel: channels that lie side by side */
+    SPARE = WIDTH,     /* numbers between places: else all would fall into one set of a cache */
+};
+
+typedef struct { /* winograd.py fills it */
+    int batch, height, width, channels, out_channels;
+} Shape;
+
+/* Tiles of all images, worked on in blocks. */
+typedef struct {
+    int down, right; /* of a plane */
+    int64_t count;
+    int block; /* in each block but the last */
+    int blocks;
+} Tiles;
+
+static int up(int value, int step) { return (value + step - 1) / step; }
+static int least(int one, int other) { return one < other ? one : other; }
+static int most(int one, int other) { return one > other ? one : other; }
+static int panels(int channels) { return up(channels, WIDTH); }
+
+/* From one place's values of so many rows to the next's, in numbers. */
+static int64_t step(int channels, int rows) { return (int64_t)panels(channels) * WIDTH * rows + SPARE; }
+
+/* In blocks of about so many channels of tiles, both sides together; of blocks a multiple of `in_turn`. */
+static Tiles cut(const Shape *s, int channels, int least_block, int most_block, int in_turn) {
+    Tiles t = {.down = up(s->height, OUT), .right = up(s->width, OUT)};
+    t.count = (int64_t)s->batch * t.down * t.right;
+    int fit = channels / WIDTH / (panels(s->channels) + panels(s->out_channels));
+    fit = least(most(fit, least_block), most_block);
+    int64_t blocks = (t.count + fit - 1) / fit;
+    blocks = (blocks + in_turn - 1) / in_turn * in_turn;
+    t.block = (int)((t.count + blocks - 1) / blocks);
+    t.blocks = (int)((t.count + t.block - 1) / t.block);
+    return t;
+}
+
+static int in_block(const Tiles *t, int block) {
+    int64_t left = t->count - (int64_t)block * t->block;
+    return left < t->block ? (int)left : t->block;
+}
+
+static float *aligned(int64_t numbers) {
+    return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
+}
+
+/* Where a tile's pixels begin, `side` x `side`, of images (batch, height, width, channels); `zeros` for padding. */
+INLINE void find(const Shape *s, const Tiles *t, int64_t tile, int side, int channels, const float *images,
+                 const float *zeros, const float *at[]) {
+    int column = (int)(tile % t->right) * OUT - (side - OUT) / 2;
+    int row = (int)(tile / t->right % t->down) * OUT - (side - OUT) / 2;
+    const float *image = images + tile / t->right / t->down * s->height * s->width * channels;
+    for (int y = 0; y < side; y++, at += side) {
+        int is_there = row + y >= 0 && row + y < s->height;
+        int64_t begin = (int64_t)(row + y) * s->width + column;
+        for (int x = 0; x < side; x++)
+            at[x] = is_there && column + x >= 0 && column + x < s->width ? image + (begin + x) * channels : zeros;
+    }
+}
+
+/* Tiles [begin, end) of a block of `count`, whose first is `first`, of images with so many channels, by a matrix:
+ * (PLACES, panels, count, WIDTH).
+ */
+#define GATHER(name, matrix, side)                                                                                     \
+    INLINE void name##_channels(const float *const at[], int channel, int here, int64_t apart, float *to) {            \
+        BOTH_WAYS(matrix, side, IN, load(at[row * side + column] + channel, here),                                     \
+                  _mm256_store_ps(to + PLACE, value));                                                                 \
+    }                                                                                                                  \
+    static void name(const Shape *s, const Tiles *t, int64_t first, int count, int begin, int end, int channels,       \
+                     const float *images, const float *zeros, float *to) {                                             \
+        int64_t apart = step(channels, count);                                                                         \
+        for (int tile = begin; tile < end; tile++) {                                                                   \
+            const float *at[side * side];                                                                              \
+            find(s, t, first + tile, side, channels, images, zeros, at);                                               \
+            for (int channel = 0; channel < panels(channels) * WIDTH; channel += LANES) {                              \
+                float *there = to + ((int64_t)(channel / WIDTH) * count + tile) * WIDTH + channel % WIDTH;             \
+                for (int place = 0; channel % WIDTH == 0 && place < side * side; place++)                              \
+                    if (place % side >= side - OUT) __builtin_prefetch(at[place] + OUT * channels + channel);          \
+                if (channels - channel >= LANES) name##_channels(at, channel, LANES, apart, there);                    \
+                else name##_channels(at, channel, channels - channel, apart, there);                                   \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+GATHER(gather_pixels, turned_b, IN)
+GATHER(gather_slopes, by_a, OUT)
+
+#endif
