@@ -9,16 +9,9 @@
 
 #include <math.h> /* INFINITY */
 #include <omp.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lanes.h"
-
-enum {
-    WIDTH = 2 * LANES, /* columns of a product at a time */
-    ROWS = 6,          /* and rows: as many as there are registers for */
-};
 
 typedef struct { /* attention_float32.py fills them */
     int64_t address, image, head, token; /* where it begins, and from one to the next, in numbers */
@@ -29,10 +22,7 @@ typedef struct {
     int64_t parts; /* into which the images are divided: each sums up its own gradient of the bias */
 } Shape;
 
-static int64_t padded(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
-static int64_t least(int64_t one, int64_t other) { return one < other ? one : other; }
-
-static float *aligned(int64_t numbers) { return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64); }
+static int64_t padded(int64_t count) { return up(count, LANES) * LANES; }
 
 /* e to the power of x, which is at most about 0; 0 where the true one has no normal float32. */
 static __m256 exponential(__m256 x) {
@@ -60,9 +50,6 @@ static float largest_of(__m256 values) {
     return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
 }
 
-/* The sums have names of their own: of an array compilers would write each to memory after each product. */
-#define EACH_ROW(WHAT) WHAT(0) WHAT(1) WHAT(2) WHAT(3) WHAT(4) WHAT(5)
-#define ZERO(row) __m256 low##row = _mm256_setzero_ps(), high##row = _mm256_setzero_ps();
 #define MULTIPLY(row)                                                                                                  \
     if (row < rows) {                                                                                                  \
         __m256 value = _mm256_broadcast_ss(left + row * down);                                                         \

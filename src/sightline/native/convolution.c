@@ -3,19 +3,13 @@
  * convolution.py calls it.
  */
 
-#include <immintrin.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline)) /* a loop of its own for each number of rows */
+#include "lanes.h"
 
 enum {
-    LANES = 8,
-    ROWS = 6,            /* of a tile of the gradient, output channels: as many as there are registers for */
-    COLUMNS = 2 * LANES, /* and input channels */
-    PIXELS = 256,        /* of the output that are packed at a time, or a row of it: a core's cache holds a tile's */
-    TILE = ROWS * COLUMNS
+    PIXELS = 256,       /* of the output that are packed at a time, or a row of it: a core's cache holds a tile's */
+    TILE = ROWS * WIDTH /* of the gradient: output channels and input channels */
 };
 
 typedef struct { /* convolution.py fills it */
@@ -32,10 +26,6 @@ typedef struct {
     int out, outs;     /* the output's rows of each */
     int row, rows;     /* and the images' own that they are made of */
 } Part;
-
-static int up(int value, int step) { return (value + step - 1) / step; }
-static int least(int one, int other) { return one < other ? one : other; }
-static int most(int one, int other) { return one > other ? one : other; }
 
 /* How much a part holds, but for the last ones, and in how many an image is cut. */
 static Part largest(const Shape *s, int *of_image) {
@@ -77,15 +67,12 @@ INLINE void pack(const float *from, int channels, int64_t image, int images, int
     }
 }
 
-/* Add a part's share of a tile, (rows, COLUMNS), of the gradient at one place of the kernel. The sums have names of
- * their own: of an array compilers would write each to memory after each pixel.
- */
+/* Add a part's share of a tile, (rows, WIDTH), of the gradient at one place of the kernel. */
 INLINE void add_tile(int rows, const Shape *s, const Part *part, const float *grad, const float *x, int y_place,
                      int x_place, float *tile) {
-#define EACH_ROW(WHAT) WHAT(0) WHAT(1) WHAT(2) WHAT(3) WHAT(4) WHAT(5)
 #define LOAD(row)                                                                                                      \
-    __m256 low##row = _mm256_load_ps(tile + row % rows * COLUMNS);                                                     \
-    __m256 high##row = _mm256_load_ps(tile + row % rows * COLUMNS + LANES);
+    __m256 low##row = _mm256_load_ps(tile + row % rows * WIDTH);                                                       \
+    __m256 high##row = _mm256_load_ps(tile + row % rows * WIDTH + LANES);
 #define ADD(row)                                                                                                       \
     if (row < rows) {                                                                                                  \
         __m256 slope = _mm256_broadcast_ss(g + row);                                                                   \
@@ -94,14 +81,14 @@ INLINE void add_tile(int rows, const Shape *s, const Part *part, const float *gr
     }
 #define STORE(row)                                                                                                     \
     if (row < rows) {                                                                                                  \
-        _mm256_store_ps(tile + row * COLUMNS, low##row);                                                               \
-        _mm256_store_ps(tile + row * COLUMNS + LANES, high##row);                                                      \
+        _mm256_store_ps(tile + row * WIDTH, low##row);                                                                 \
+        _mm256_store_ps(tile + row * WIDTH + LANES, high##row);                                                        \
     }
     int off = x_place - s->pad_width, begin = off < 0 ? up(-off, s->right) : 0;
     int end = least(s->out_width, s->width - off > 0 ? up(s->width - off, s->right) : 0);
     int is_row = s->right == 1 || part->images == 1; /* whether a row's pixels of all images lie in one line */
     int together = (is_row ? end - begin : 1) * part->images;
-    int64_t step = (part->images == 1 ? s->right : 1) * COLUMNS;
+    int64_t step = (part->images == 1 ? s->right : 1) * WIDTH;
     EACH_ROW(LOAD)
     for (int out = 0; out < part->outs; out++) {
         int row = (part->out + out) * s->down - s->pad_height + y_place;
@@ -109,7 +96,7 @@ INLINE void add_tile(int rows, const Shape *s, const Part *part, const float *gr
         for (int column = begin; column < end; column += is_row ? end - begin : 1) {
             int64_t place = (int64_t)out * s->out_width + column;
             int64_t pixel = (int64_t)(row - part->row) * s->width + column * s->right + off;
-            const float *g = grad + place * part->images * ROWS, *value = x + pixel * part->images * COLUMNS;
+            const float *g = grad + place * part->images * ROWS, *value = x + pixel * part->images * WIDTH;
             for (int left = together; left > 0; left--, g += ROWS, value += step) {
                 __m256 low = _mm256_load_ps(value), high = _mm256_load_ps(value + LANES);
                 EACH_ROW(ADD)
@@ -117,7 +104,6 @@ INLINE void add_tile(int rows, const Shape *s, const Part *part, const float *gr
         }
     }
     EACH_ROW(STORE)
-#undef EACH_ROW
 #undef LOAD
 #undef ADD
 #undef STORE
@@ -135,7 +121,7 @@ static void add_rows(int rows, const Shape *s, const Part *part, const float *gr
     }
 }
 
-/* Add a part's share of all tiles, (out_channels / ROWS, channels / COLUMNS, places, TILE). */
+/* Add a part's share of all tiles, (out_channels / ROWS, channels / WIDTH, places, TILE). */
 static void add_part(const Shape *s, const Part *part, const float *x, const float *grad, float *packed, float *tiles) {
     int64_t out_plane = (int64_t)s->out_height * s->out_width * s->out_channels;
     int64_t plane = (int64_t)s->height * s->width * s->channels;
@@ -145,10 +131,10 @@ static void add_part(const Shape *s, const Part *part, const float *x, const flo
     pack(grad + part->image * out_plane + (int64_t)part->out * s->out_width * s->out_channels, s->out_channels,
          out_plane, part->images, outs, ROWS, slopes);
     pack(x + part->image * plane + (int64_t)part->row * s->width * s->channels, s->channels, plane, part->images,
-         pixels, COLUMNS, values);
+         pixels, WIDTH, values);
     for (int row = 0; row < s->out_channels; row += ROWS, slopes += part->images * outs * ROWS) {
         const float *at = values; /* of the next input channels */
-        for (int column = 0; column < s->channels; column += COLUMNS, at += part->images * pixels * COLUMNS)
+        for (int column = 0; column < s->channels; column += WIDTH, at += part->images * pixels * WIDTH)
             for (int y = 0; y < s->kernel_height; y++)
                 for (int x_place = 0; x_place < s->kernel_width; x_place++, tiles += TILE)
                     add_rows(least(ROWS, s->out_channels - row), s, part, slopes, at, y, x_place, tiles);
@@ -158,12 +144,8 @@ static void add_part(const Shape *s, const Part *part, const float *x, const flo
 /* Numbers that a thread packs at most, in whole registers. */
 static int64_t room(const Shape *s, const Part *part) {
     int64_t slopes = (int64_t)up(s->out_channels, ROWS) * ROWS * part->images * part->outs * s->out_width;
-    int64_t values = (int64_t)up(s->channels, COLUMNS) * COLUMNS * part->images * part->rows * s->width;
-    return (slopes + LANES - 1) / LANES * LANES + values;
-}
-
-static float *aligned(int64_t numbers) {
-    return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
+    int64_t values = (int64_t)up(s->channels, WIDTH) * WIDTH * part->images * part->rows * s->width;
+    return up(slopes, LANES) * LANES + values;
 }
 
 /* The gradient (out_channels, kernel_height, kernel_width, channels) from images (batch, height, width, channels) and
@@ -171,7 +153,7 @@ static float *aligned(int64_t numbers) {
  * out.
  */
 int weight_gradient(const float *x, const float *grad, float *result, const Shape *s, int threads) {
-    int of_image, places = s->kernel_height * s->kernel_width, columns = up(s->channels, COLUMNS);
+    int of_image, places = s->kernel_height * s->kernel_width, columns = up(s->channels, WIDTH);
     Part most_of_all = largest(s, &of_image);
     int count = up(s->batch, most_of_all.images) * of_image;
     int64_t tiles = (int64_t)up(s->out_channels, ROWS) * columns * places * TILE, packed = room(s, &most_of_all);
@@ -192,8 +174,8 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
     for (int row = 0; row < s->out_channels; row++)
         for (int place = 0; place < places; place++)
             for (int channel = 0; channel < s->channels; channel++) {
-                int64_t tile = ((int64_t)(row / ROWS) * columns + channel / COLUMNS) * places + place;
-                const float *at = space + tile * TILE + row % ROWS * COLUMNS + channel % COLUMNS;
+                int64_t tile = ((int64_t)(row / ROWS) * columns + channel / WIDTH) * places + place;
+                const float *at = space + tile * TILE + row % ROWS * WIDTH + channel % WIDTH;
                 float sum = 0;
                 for (int thread = 0; thread < threads; thread++) sum += at[thread * (tiles + packed)];
                 result[((int64_t)row * places + place) * s->channels + channel] = sum;

@@ -89,6 +89,7 @@ def _agrees(library: ctypes.CDLL) -> bool:
 
 CONVOLUTION = Source(
     name="convolution.c",
+    headers=("lanes.h",),
     needed=("avx2", "fma"),
     flags=("-fopenmp",),
     arguments=(("weight_gradient", "ppppi"),),

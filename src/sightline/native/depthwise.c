@@ -3,16 +3,13 @@
  */
 
 #include <omp.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "lanes.h"
 
 enum {
-    WIDTH = 2 * LANES, /* channels at a time: a line of a cache */
-    WIDEST = 7,        /* kernel: as many sums as there are registers for */
-    PARTS = 64,        /* of the batch, at most: what is added up by itself */
+    WIDEST = 7, /* kernel: as many sums as there are registers for */
+    PARTS = 64, /* of the batch, at most: what is added up by itself */
 };
 
 typedef struct { /* depthwise.py fills it */
@@ -22,9 +19,6 @@ typedef struct { /* depthwise.py fills it */
     int down, right; /* the strides */
     int pad_height, pad_width;
 } Shape;
-
-static int up(int value, int step) { return (value + step - 1) / step; }
-static int least(int one, int other) { return one < other ? one : other; }
 
 /* Where so many pixels of a row begin, from column `first` on; `zeros` where there are none. */
 static void find(const float *row, int first, int width, int channels, const float *zeros, int pixels,
@@ -89,10 +83,6 @@ static void add_image(const Shape *s, const float *x, const float *grad, const f
                 else add_columns(s->channels - channel, s, channel, grad, at, to);
             }
         }
-}
-
-static float *aligned(int64_t numbers) {
-    return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
 }
 
 /* The gradient (channels, kernel_height, kernel_width) from images (batch, height, width, channels) and the output's

@@ -9,12 +9,11 @@
 #include "winograd_tiles.h"
 
 enum {
-    ROWS = 6,            /* of a product at a time: as many as there are registers for */
-    PANELS = 4,          /* of products, at a time */
-    FEW = 320 * 1024,    /* numbers of a gradient's sums, which one thread makes for a group of tiles by itself */
-    FEW_TILES = 128,     /* of a group, at least */
+    PANELS = 4,         /* of products, at a time */
+    FEW = 320 * 1024,   /* numbers of a gradient's sums, which one thread makes for a group of tiles by itself */
+    FEW_TILES = 128,    /* of a group, at least */
     MOST_GROUPS = 32,
-    ALL_SUMS = 4 << 20,  /* numbers of all groups' sums, at most */
+    ALL_SUMS = 4 << 20, /* numbers of all groups' sums, at most */
 };
 
 /* One tap of a kernel (rows, 3, 3, columns) for 8 rows and 8 columns from here, as they lie or turned. */
@@ -49,9 +48,6 @@ static void by_places(const Shape *s, const float *weight, int is_back, int thre
         }
 }
 
-/* The sums have names of their own: of an array compilers would write each to memory after each product. */
-#define EACH_ROW(WHAT) WHAT(0) WHAT(1) WHAT(2) WHAT(3) WHAT(4) WHAT(5)
-#define ZERO(row) __m256 low##row = _mm256_setzero_ps(), high##row = _mm256_setzero_ps();
 #define MULTIPLY(row)                                                                                                  \
     if (row < rows) {                                                                                                  \
         __m256 value = _mm256_broadcast_ss(OF(row));                                                                   \
@@ -239,8 +235,8 @@ static void sum_together(const Pairs *p, int threads, float *sums) {
     }
 }
 
-/* Few sums: each thread at blocks of its own, a group of them at a time, so that no core waits for another's values, which
- * may lie in another cache. Then the groups' sums, (groups, size), are added up in the first's place.
+/* Few sums: each thread at blocks of its own, a group of them at a time, so that no core waits for another's values,
+ * which may lie in another cache. Then the groups' sums, (groups, size), are added up in the first's place.
  */
 static void sum_apart(const Pairs *p, int groups, int64_t size, int64_t room, int threads, float *sums) {
     int in = panels(p->shape->channels);
@@ -278,20 +274,18 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
     int outs = s->out_channels;
     int64_t apart = step(s->channels, outs), size = PLACES * apart;
     Tiles t = size > FEW ? cut(s, 28 * 1024, 64, 1024, 1) : cut(s, 8 * 1024, 8, 1024, 1);
-    int64_t groups = size > FEW ? 1 : t.count / FEW_TILES;
-    if (groups > MOST_GROUPS) groups = MOST_GROUPS;
-    if (groups > ALL_SUMS / size) groups = ALL_SUMS / size;
-    groups = most(1, least((int)groups, t.blocks));
-    if (groups > 1) threads = least(threads, (int)groups);
+    int groups = size > FEW ? 1 : least(MOST_GROUPS, least(t.count / FEW_TILES, ALL_SUMS / size));
+    groups = most(1, least(groups, t.blocks));
+    if (groups > 1) threads = least(threads, groups);
     int64_t pixels = PLACES * step(s->channels, t.block), room = pixels + PLACES * step(outs, t.block);
-    int64_t zeros = (int64_t)most(panels(s->channels), panels(outs)) * WIDTH;
+    int64_t zeros = most(panels(s->channels), panels(outs)) * WIDTH;
     int64_t rooms = room * (groups > 1 ? threads : 1);
     float *space = aligned(rooms + groups * size + zeros);
     if (!space) return 0;
     float *sums = space + rooms, *nothing = sums + groups * size;
     memset(nothing, 0, zeros * sizeof *nothing);
     Pairs p = {s, &t, x, grad, nothing, space, space + pixels};
-    if (groups > 1) sum_apart(&p, (int)groups, size, room, threads, sums);
+    if (groups > 1) sum_apart(&p, groups, size, room, threads, sums);
     else sum_together(&p, threads, sums);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int out = 0; out < outs; out++)

@@ -1,18 +1,14 @@
-/* Images' tiles of 4x4 outputs by their values at 36 places (winograd.h): where their pixels lie, and how many are worked
- * on at a time.
+/* Images' tiles of 4x4 outputs by their values at 36 places (winograd.h): where their pixels lie, and how many are
+ * worked on at a time.
  */
 
 #ifndef WINOGRAD_TILES_H
 #define WINOGRAD_TILES_H
 
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "winograd.h"
 
 enum {
-    WIDTH = 2 * LANES, /* of a panel: channels that lie side by side */
-    SPARE = WIDTH,     /* numbers between places: else all would fall into one set of a cache */
+    SPARE = WIDTH, /* numbers between places: else all would fall into one set of a cache */
 };
 
 typedef struct { /* winograd.py fills it */
@@ -27,9 +23,7 @@ typedef struct {
     int blocks;
 } Tiles;
 
-static int up(int value, int step) { return (value + step - 1) / step; }
-static int least(int one, int other) { return one < other ? one : other; }
-static int most(int one, int other) { return one > other ? one : other; }
+/* Of WIDTH channels, which lie side by side. */
 static int panels(int channels) { return up(channels, WIDTH); }
 
 /* From one place's values of so many rows to the next's, in numbers. */
@@ -51,10 +45,6 @@ static Tiles cut(const Shape *s, int channels, int least_block, int most_block, 
 static int in_block(const Tiles *t, int block) {
     int64_t left = t->count - (int64_t)block * t->block;
     return left < t->block ? (int)left : t->block;
-}
-
-static float *aligned(int64_t numbers) {
-    return aligned_alloc(64, (numbers * sizeof(float) + 63) / 64 * 64);
 }
 
 /* Where a tile's pixels begin, `side` x `side`, of images (batch, height, width, channels); `zeros` for padding. */
