@@ -10,35 +10,24 @@ The whole table is in `compress.json`, of which `reports/compression.py` makes a
 
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from sightline.command_line import command_line
 from sightline.compressing.images import Images, find_images, recipe_of
 from sightline.compressing.judging import Judge, Row
+from sightline.compressing.steps import OtherWorkError, Step, tidy
 from sightline.compressing.table import PAGE, RESULT, is_table, name_of, write_table
 from sightline.data.outside import check_outside
 from sightline.engines import Folder
 from sightline.errors import ModelError, SightlineError, given
 from sightline.evaluation import tell_of_seen_images
-from sightline.exported_folder import ExportedFolder, open_folder
-from sightline.files import claimed, whole_folder, write_json
+from sightline.files import claimed
 from sightline.model_folder import ModelFolder
 from sightline.recipe import Recipe
 
 log = logging.getLogger("sightline")
-
-DESCRIPTION = "compression.json"
-"""In each step's folder: its settings, and its row of the table."""
-
-
-class OtherWorkError(ModelError):
-    """A folder holds something else than what is asked for."""
 
 
 @runtime_checkable
@@ -207,7 +196,7 @@ def _chain(folder: ModelFolder, methods: Sequence[Method], place: Path, judge: J
             try:
                 now = _step(now, method, place, number, judge)
             except (SightlineError, KeyboardInterrupt):
-                _tidy(place, made_before=made_before)
+                tidy(place, made_before=made_before)
                 raise
     return now
 
@@ -257,27 +246,14 @@ def _check_ours(place: Path, mine: set[str]) -> None:
 def _step(parent: Folder, method: Method, place: Path, number: int, judge: Judge) -> Folder:
     assert isinstance(parent, ModelFolder)  # nothing but the last method exports
     images = judge.images
-    name = step_name(number, method)
-    final, work = place / name, place / f".{name}.work"
-    settings = _settings(parent, method, images)
-    if final.exists():
-        if not _is_same(json.loads((final / DESCRIPTION).read_text(encoding="utf-8"))["settings"], settings):
-            raise OtherWorkError(
-                f"{str(final)!r} was made with other settings or images. Name another folder by --out."
-            )
-        log.info(f"{name} was done before and is kept.")
-        judge.add(name, open_folder(final))
-        return open_folder(final)
-    begun = work / "settings.json"
-    if not begun.exists() or not _is_same(json.loads(begun.read_text(encoding="utf-8")), settings):
-        shutil.rmtree(work, ignore_errors=True)
-        write_json(begun, settings)
-    log.info(f"{name}:")
-    found = method.apply(parent, images, work)
-    another = isinstance(method, MakesAnother) and method.makes_another
-    _finish(found, parent, settings, final, judge, own=images.own, another=another)
-    shutil.rmtree(work)
-    return open_folder(final)
+    step = Step(
+        folder=place / step_name(number, method),
+        parent=parent,
+        settings=_settings(parent, method, images),
+        apply=lambda work: method.apply(parent, images, work),
+        is_another=isinstance(method, MakesAnother) and method.makes_another,
+    )
+    return step.made(judge)
 
 
 def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, Any]:
@@ -286,69 +262,3 @@ def _settings(parent: ModelFolder, method: Method, images: Images) -> dict[str, 
     sources = method.sources() if isinstance(method, ReadsMore) else {}
     made_of = {"parent": parent.spec.fingerprint, "images": images.fingerprint, **sources}
     return json.loads(json.dumps({**made_of, "method": own}))
-
-
-def _is_same(kept: dict[str, Any], settings: dict[str, Any]) -> bool:
-    """Whether a step was done with these settings: of a file what lies there counts, and not how its path is spelled.
-
-    What lies there stands beside the method's own settings, under the name of the one that says where.
-    """
-
-    def told(each: dict[str, Any]) -> dict[str, Any]:
-        own = {name: value for name, value in each["method"].items() if name not in each}
-        return {**each, "method": own}
-
-    return told(kept) == told(settings)
-
-
-def _finish(
-    found: Folder, parent: ModelFolder, settings: dict[str, Any], final: Path, judge: Judge, *, own: bool, another: bool
-) -> None:
-    """Write the step's folder, with its figures on the images that the model was judged on.
-
-    Those are the folder's own test split where the model's images were used (`own`), or where the step trained. The
-    recipe is the parent's, unless it is of `another` network.
-    """
-    trained = (found.path / "splits.json").exists()
-    with whole_folder(final) as aside:
-        if isinstance(found, ExportedFolder):
-            written = _exported(found, parent, final, aside)
-        else:
-            written = _model(found, parent, aside)
-            _copy("recipe.yaml", found.path if another else parent.path, aside)
-            _copy("splits.json", found.path if trained else parent.path, aside)
-        figures = judge.add(final.name, written, path=final)
-        written.with_figures({"test": figures} if own or trained else {})
-        write_json(aside / DESCRIPTION, {"settings": settings, "row": judge.newest()})
-
-
-def _copy(name: str, source: Path, target: Path) -> None:
-    if (source / name).exists():
-        shutil.copyfile(source / name, target / name)
-
-
-def _model(found: ModelFolder, parent: ModelFolder, aside: Path) -> ModelFolder:
-    shutil.copyfile(found.path / "weights.safetensors", aside / "weights.safetensors")
-    provenance = replace(
-        found.spec.provenance,
-        command=command_line(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        parent=parent.spec.fingerprint,
-    )
-    return ModelFolder(aside, replace(found.spec, provenance=provenance, figures={}))
-
-
-def _exported(found: ExportedFolder, parent: ModelFolder, final: Path, aside: Path) -> ExportedFolder:
-    for file in found.artefact.files:
-        shutil.copyfile(found.path / file, aside / file)
-    model = os.path.relpath(parent.path.resolve(), final.resolve())
-    return ExportedFolder(aside, found.spec, replace(found.artefact, model=model))
-
-
-def _tidy(place: Path, *, made_before: bool) -> None:
-    """Leave what can be gone on with, and nothing else."""
-    for work in place.glob(".*.work"):
-        if not any(work.rglob("last.pt")):
-            shutil.rmtree(work)
-    if not made_before and not any(path.name != ".lock" for path in place.iterdir()):
-        shutil.rmtree(place)
