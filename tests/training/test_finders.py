@@ -141,6 +141,13 @@ def test_a_range_that_makes_no_test_is_refused(settings: dict[str, float], sente
         find_learning_rate(RECIPE, photos, **settings)  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.parametrize("find", [find_learning_rate, find_batch_size])
+def test_for_a_probe_there_is_nothing_to_find(find: Callable[[Recipe, Path], Any], photos: Path) -> None:
+    probe = override(RECIPE, ["finetune.probe=true", "model.pretrained=weights.safetensors"])
+    with pytest.raises(RecipeError, match="fits the head without training steps.*Set finetune.probe=false"):
+        find(probe, photos)
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 16, 31, 33, 100, 999, 1000, 5000])
 def test_the_largest_batch_is_found_by_doubling_and_halving(limit: int) -> None:
     tried: list[int] = []

@@ -28,7 +28,7 @@ from sightline.training.job import architecture, check_job
 from sightline.training.labels import build_loss
 from sightline.training.layers import settle
 from sightline.training.order import training_order
-from sightline.training.short import shortened
+from sightline.training.short import check_steps, shortened
 from sightline.training.task import ClassificationTask
 from sightline.training.teacher import teacher_of
 
@@ -54,6 +54,7 @@ def find_batch_size(recipe: Recipe, data: str | Path) -> BatchSizes:
 
     Raises SightlineError when not even the smallest batch fits, and like `train`.
     """
+    check_steps(recipe)
     check_job(recipe)
     device = pick_device(recipe.train.device)
     prepared = prepare(data, recipe.data, recipe.seed)

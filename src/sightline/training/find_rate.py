@@ -33,7 +33,7 @@ from sightline.training.limits import Zeros, shorten_weights
 from sightline.training.lost_loss import lost_loss
 from sightline.training.order import training_order
 from sightline.training.probe import fit_head
-from sightline.training.short import shortened
+from sightline.training.short import check_steps, shortened
 from sightline.training.start import begin_from_images, starting_network
 from sightline.training.task import ClassificationTask, Progress
 from sightline.training.teacher import teacher_of
@@ -84,6 +84,7 @@ def find_learning_rate(
         )
     if updates < 20:
         raise RecipeError(f"The range test needs at least 20 updates to see a slope, got {updates}.")
+    check_steps(recipe)
     check_job(recipe)
     device = pick_device(recipe.train.device)
     prepared = prepare(data, recipe.data, recipe.seed)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from sightline.errors import RecipeError
 from sightline.recipe import Recipe
 from sightline.recipe.augment import at_full_size
 
@@ -16,3 +17,12 @@ def shortened(recipe: Recipe, epochs: int) -> Recipe:
         augment=at_full_size(recipe.augment),
         train=replace(recipe.train, fast="off", swa_start=None, swa_lr=None),
     )
+
+
+def check_steps(recipe: Recipe) -> None:
+    """Raise RecipeError for one that never takes a step: there is nothing to find by trying some."""
+    if recipe.finetune.probe:
+        raise RecipeError(
+            "finetune.probe fits the head without training steps, and uses neither optim.lr nor batch_size: there is "
+            "nothing to find. Set finetune.probe=false."
+        )
