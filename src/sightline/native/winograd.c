@@ -73,15 +73,17 @@ INLINE void multiply(int rows, int count, int channels, const float *values, con
     EACH_ROW(STORE)
 }
 
-/* Add to sums (rows, WIDTH) slopes of outputs, `rows` from `out`, by a panel of pixels, both of `count` tiles. */
-INLINE void add(int rows, int count, int out, const float *slopes, const float *pixels, float *to) {
+/* Add to sums (rows, WIDTH) slopes of outputs, `rows` from `out`, by a panel of pixels, both of so many `tiles` of a
+ * block of `count`.
+ */
+INLINE void add(int rows, int tiles, int count, int out, const float *slopes, const float *pixels, float *to) {
 #define FIND(row) const float *of##row = slopes + (out + row) / WIDTH * (int64_t)count * WIDTH + (out + row) % WIDTH;
 #define TAKE(row)                                                                                                      \
     __m256 low##row = _mm256_load_ps(to + row % rows * WIDTH);                                                         \
     __m256 high##row = _mm256_load_ps(to + row % rows * WIDTH + LANES);
     EACH_ROW(FIND)
     EACH_ROW(TAKE)
-    for (int64_t tile = 0; tile < (int64_t)count * WIDTH; tile += WIDTH) {
+    for (int64_t tile = 0; tile < (int64_t)tiles * WIDTH; tile += WIDTH) {
         __m256 low = _mm256_load_ps(pixels + tile), high = _mm256_load_ps(pixels + tile + LANES);
 #define OF(row) (of##row + tile)
         EACH_ROW(MULTIPLY)
@@ -102,8 +104,8 @@ INLINE void add(int rows, int count, int out, const float *slopes, const float *
 static void multiply_rows(int rows, int count, int channels, const float *values, const float *weights, float *to) {
     FOR_ROWS(multiply, count, channels, values, weights, to)
 }
-static void add_rows(int rows, int count, int out, const float *slopes, const float *pixels, float *to) {
-    FOR_ROWS(add, count, out, slopes, pixels, to)
+static void add_rows(int rows, int tiles, int count, int out, const float *slopes, const float *pixels, float *to) {
+    FOR_ROWS(add, tiles, count, out, slopes, pixels, to)
 }
 
 /* A tile's outputs, `down` x `right` of them, from its products. */
@@ -116,20 +118,20 @@ INLINE void scatter_channels(const Shape *s, const float *from, int64_t apart, i
 }
 
 /* Outputs [out, end) of a block of tiles from their products (PLACES, panels, count, WIDTH). */
-static void scatter(const Shape *s, const Tiles *t, int64_t first, int count, int out, int end, const float *products,
+static void scatter(const Shape *s, const Tiles *t, const Block *b, int out, int end, const float *products,
                     float *images) {
-    int64_t apart = step(end - out, count);
-    for (int tile = 0; tile < count; tile++) {
-        int column = (int)((first + tile) % t->right) * OUT, row = (int)((first + tile) / t->right % t->down) * OUT;
-        int64_t image = (first + tile) / t->right / t->down;
+    int64_t apart = step(end - out, b->count);
+    for (int place = 0; place < b->count; place++) {
+        int64_t tile = b->first + b->order[place], image = tile / t->right / t->down;
+        int column = (int)(tile % t->right) * OUT, row = (int)(tile / t->right % t->down) * OUT;
         int down = least(OUT, s->height - row), right = least(OUT, s->width - column);
         float *to = images + ((image * s->height + row) * s->width + column) * s->out_channels;
         for (int channel = out; channel < end; channel += LANES) {
             int64_t panel = (channel - out) / WIDTH;
-            const float *from = products + (panel * count + tile) * WIDTH + channel % WIDTH;
+            const float *from = products + (panel * b->count + place) * WIDTH + channel % WIDTH;
             for (int pixel = 0; channel % WIDTH == 0 && pixel < OUT * OUT; pixel++) { /* of the next tile */
-                int64_t place = (int64_t)(pixel / OUT) * s->width + OUT + pixel % OUT;
-                __builtin_prefetch(to + place * s->out_channels + channel, 1);
+                int64_t next = (int64_t)(pixel / OUT) * s->width + OUT + pixel % OUT;
+                __builtin_prefetch(to + next * s->out_channels + channel, 1);
             }
             if (down == OUT && right == OUT && end - channel >= LANES)
                 scatter_channels(s, from, apart, OUT, OUT, LANES, to + channel);
@@ -139,21 +141,23 @@ static void scatter(const Shape *s, const Tiles *t, int64_t first, int count, in
 }
 
 /* A block of tiles, from gathered pixels and weights at all places to outputs. */
-static void convolve_block(const Shape *s, const Tiles *t, int block, const float *pixels, const float *weights,
+static void convolve_block(const Shape *s, const Tiles *t, const Block *b, const float *pixels, const float *weights,
                            float *products, float *y) {
-    int count = in_block(t, block);
+    int count = b->count;
     int64_t pixels_apart = step(s->channels, count), weights_apart = step(s->out_channels, s->channels);
     for (int out = 0; out < s->out_channels; out += PANELS * WIDTH) {
         int end = least(s->out_channels, out + PANELS * WIDTH);
         int64_t apart = step(end - out, count);
-        for (int place = 0; place < PLACES; place++)
+        for (int place = 0; place < PLACES; place++) {
+            Range tiles = of_use(b, place);
             for (int at = out; at < end; at += WIDTH)
-                for (int tile = 0; tile < count; tile += ROWS)
-                    multiply_rows(least(ROWS, count - tile), count, s->channels,
+                for (int tile = tiles.begin; tile < tiles.end; tile += ROWS)
+                    multiply_rows(least(ROWS, tiles.end - tile), count, s->channels,
                                   pixels + place * pixels_apart + tile * WIDTH,
                                   weights + place * weights_apart + (int64_t)at * s->channels,
                                   products + place * apart + (int64_t)(at - out) * count + tile * WIDTH);
-        scatter(s, t, (int64_t)block * t->block, count, out, end, products, y);
+        }
+        scatter(s, t, b, out, end, products, y);
     }
 }
 
@@ -177,9 +181,10 @@ int convolve(const float *x, const float *weight, float *y, const Shape *s, int 
         memset(nothing, 0, zeros * sizeof *nothing);
 #pragma omp for schedule(dynamic) /* cores that others use, too, are not equally fast */
         for (int block = 0; block < t.blocks; block++) {
-            int count = in_block(&t, block);
-            gather_pixels(s, &t, (int64_t)block * t.block, count, 0, count, s->channels, x, nothing, mine);
-            convolve_block(s, &t, block, mine, space, mine + pixels, y);
+            Block b;
+            find_block(s, &t, block, &b);
+            gather_pixels(s, &t, &b, 0, b.count, s->channels, x, nothing, mine);
+            convolve_block(s, &t, &b, mine, space, mine + pixels, y);
         }
     }
     free(space);
@@ -195,24 +200,24 @@ typedef struct {
 } Pairs;
 
 /* Tiles [begin, end) of a block by their values. */
-static void gather_pairs(const Pairs *p, int block, int begin, int end) {
+static void gather_pairs(const Pairs *p, const Block *b, int begin, int end) {
     const Shape *s = p->shape;
-    int64_t first = (int64_t)block * p->tiles->block;
-    int count = in_block(p->tiles, block);
-    gather_pixels(s, p->tiles, first, count, begin, end, s->channels, p->x, p->zeros, p->pixels);
-    gather_slopes(s, p->tiles, first, count, begin, end, s->out_channels, p->grad, p->zeros, p->slopes);
+    gather_pixels(s, p->tiles, b, begin, end, s->channels, p->x, p->zeros, p->pixels);
+    gather_slopes(s, p->tiles, b, begin, end, s->out_channels, p->grad, p->zeros, p->slopes);
 }
 
 /* Add what a block's values make at one place, for a panel of the images' channels, to sums (PLACES, panels,
  * out_channels, WIDTH).
  */
-static void add_pairs(const Pairs *p, int block, int place, int panel, float *sums) {
-    int channels = p->shape->channels, outs = p->shape->out_channels, count = in_block(p->tiles, block);
-    const float *pixels = p->pixels + place * step(channels, count) + (int64_t)panel * count * WIDTH;
-    const float *slopes = p->slopes + place * step(outs, count);
+static void add_pairs(const Pairs *p, const Block *b, int place, int panel, float *sums) {
+    int channels = p->shape->channels, outs = p->shape->out_channels, count = b->count;
+    Range tiles = of_use(b, place);
+    const float *pixels = p->pixels + place * step(channels, count) + ((int64_t)panel * count + tiles.begin) * WIDTH;
+    const float *slopes = p->slopes + place * step(outs, count) + tiles.begin * WIDTH;
     float *to = sums + place * step(channels, outs) + (int64_t)panel * outs * WIDTH;
     for (int out = 0; out < outs; out += ROWS)
-        add_rows(least(ROWS, outs - out), count, out, slopes, pixels, to + (int64_t)out * WIDTH);
+        add_rows(least(ROWS, outs - out), tiles.end - tiles.begin, count, out, slopes, pixels,
+                 to + (int64_t)out * WIDTH);
 }
 
 /* Many sums: all threads at one block after the other, each at some places. */
@@ -224,13 +229,14 @@ static void sum_together(const Pairs *p, int threads, float *sums) {
 #pragma omp for schedule(static)
         for (int place = 0; place < PLACES; place++) memset(sums + place * apart, 0, apart * sizeof *sums);
         for (int block = 0; block < p->tiles->blocks; block++) {
-            int64_t count = in_block(p->tiles, block);
+            Block b;
+            find_block(p->shape, p->tiles, block, &b);
 #pragma omp for schedule(dynamic)
             for (int part = 0; part < parts; part++)
-                gather_pairs(p, block, (int)(count * part / parts), (int)(count * (part + 1) / parts));
+                gather_pairs(p, &b, b.count * part / parts, b.count * (part + 1) / parts);
 #pragma omp for schedule(dynamic)
             for (int product = 0; product < PLACES * in; product++)
-                add_pairs(p, block, product / in, product % in, sums);
+                add_pairs(p, &b, product / in, product % in, sums);
         }
     }
 }
@@ -252,9 +258,11 @@ static void sum_apart(const Pairs *p, int groups, int64_t size, int64_t room, in
             int end = (int)((int64_t)p->tiles->blocks * (group + 1) / groups);
             memset(to, 0, size * sizeof *to);
             for (; block < end; block++) {
-                gather_pairs(&own, block, 0, in_block(p->tiles, block));
+                Block b;
+                find_block(p->shape, p->tiles, block, &b);
+                gather_pairs(&own, &b, 0, b.count);
                 for (int product = 0; product < PLACES * in; product++)
-                    add_pairs(&own, block, product / in, product % in, to);
+                    add_pairs(&own, &b, product / in, product % in, to);
             }
         }
 #pragma omp for schedule(static)
@@ -273,7 +281,7 @@ static void sum_apart(const Pairs *p, int groups, int64_t size, int64_t room, in
 int weight_gradient(const float *x, const float *grad, float *result, const Shape *s, int threads) {
     int outs = s->out_channels;
     int64_t apart = step(s->channels, outs), size = PLACES * apart;
-    Tiles t = size > FEW ? cut(s, 28 * 1024, 64, 1024, 1) : cut(s, 8 * 1024, 8, 1024, 1);
+    Tiles t = size > FEW ? cut(s, 28 * 1024, 64, MOST_TILES, 1) : cut(s, 8 * 1024, 8, MOST_TILES, 1);
     int groups = size > FEW ? 1 : least(MOST_GROUPS, least(t.count / FEW_TILES, ALL_SUMS / size));
     groups = most(1, least(groups, t.blocks));
     if (groups > 1) threads = least(threads, groups);

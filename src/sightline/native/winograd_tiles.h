@@ -8,7 +8,8 @@
 #include "winograd.h"
 
 enum {
-    SPARE = WIDTH, /* numbers between places: else all would fall into one set of a cache */
+    SPARE = WIDTH,     /* numbers between places: else all would fall into one set of a cache */
+    MOST_TILES = 1024, /* of a block */
 };
 
 typedef struct { /* winograd.py fills it */
@@ -47,6 +48,49 @@ static int in_block(const Tiles *t, int block) {
     return left < t->block ? (int)left : t->block;
 }
 
+/* A block's tiles in the order in which they are worked on: those that reach beyond the plane's lower edge alone, whole
+ * ones, those beyond its right edge alone, those beyond both.
+ */
+typedef struct {
+    int64_t first; /* of all images' tiles */
+    int count;
+    int whole, right, both; /* where these begin */
+    int order[MOST_TILES];  /* from the first, as they lie in the images */
+} Block;
+
+static void find_block(const Shape *s, const Tiles *t, int number, Block *b) {
+    enum { BELOW, WHOLE, RIGHT, BOTH, KINDS };
+    int at[KINDS + 1] = {0};
+    b->first = (int64_t)number * t->block;
+    b->count = in_block(t, number);
+    for (int is_counted = 0; is_counted < 2; is_counted++) {
+        int column = (int)(b->first % t->right), row = (int)(b->first / t->right % t->down);
+        for (int tile = 0; tile < b->count; tile++) {
+            int is_below = row == t->down - 1 && s->height % OUT, is_right = column == t->right - 1 && s->width % OUT;
+            int kind = is_right ? (is_below ? BOTH : RIGHT) : (is_below ? BELOW : WHOLE);
+            if (is_counted) b->order[at[kind]++] = tile;
+            else at[kind + 1]++;
+            column = column + 1 < t->right ? column + 1 : 0;
+            if (column == 0) row = row + 1 < t->down ? row + 1 : 0;
+        }
+        if (is_counted) break;
+        for (int kind = 0; kind < KINDS; kind++) at[kind + 1] += at[kind];
+        b->whole = at[WHOLE], b->right = at[RIGHT], b->both = at[BOTH];
+    }
+}
+
+typedef struct {
+    int begin, end;
+} Range;
+
+/* The tiles whose value at a place is of use. Of a tile that reaches beyond the edge the last row or column of outputs
+ * isn't wanted, and values at infinity go into nothing else (turned_a).
+ */
+static Range of_use(const Block *b, int place) {
+    int is_below = place / IN == IN - 1, is_right = place % IN == IN - 1;
+    return (Range){is_below ? b->whole : 0, is_right ? b->right : is_below ? b->both : b->count};
+}
+
 /* Where a tile's pixels begin, `side` x `side`, of images (batch, height, width, channels); `zeros` for padding. */
 INLINE void find(const Shape *s, const Tiles *t, int64_t tile, int side, int channels, const float *images,
                  const float *zeros, const float *at[]) {
@@ -61,22 +105,20 @@ INLINE void find(const Shape *s, const Tiles *t, int64_t tile, int side, int cha
     }
 }
 
-/* Tiles [begin, end) of a block of `count`, whose first is `first`, of images with so many channels, by a matrix:
- * (PLACES, panels, count, WIDTH).
- */
+/* Tiles [begin, end) of a block, of images with so many channels, by a matrix: (PLACES, panels, count, WIDTH). */
 #define GATHER(name, matrix, side)                                                                                     \
     INLINE void name##_channels(const float *const at[], int channel, int here, int64_t apart, float *to) {            \
         BOTH_WAYS(matrix, side, IN, load(at[row * side + column] + channel, here),                                     \
                   _mm256_store_ps(to + PLACE, value));                                                                 \
     }                                                                                                                  \
-    static void name(const Shape *s, const Tiles *t, int64_t first, int count, int begin, int end, int channels,       \
+    static void name(const Shape *s, const Tiles *t, const Block *b, int begin, int end, int channels,                 \
                      const float *images, const float *zeros, float *to) {                                             \
-        int64_t apart = step(channels, count);                                                                         \
+        int64_t apart = step(channels, b->count);                                                                      \
         for (int tile = begin; tile < end; tile++) {                                                                   \
             const float *at[side * side];                                                                              \
-            find(s, t, first + tile, side, channels, images, zeros, at);                                               \
+            find(s, t, b->first + b->order[tile], side, channels, images, zeros, at);                                  \
             for (int channel = 0; channel < panels(channels) * WIDTH; channel += LANES) {                              \
-                float *there = to + ((int64_t)(channel / WIDTH) * count + tile) * WIDTH + channel % WIDTH;             \
+                float *there = to + ((int64_t)(channel / WIDTH) * b->count + tile) * WIDTH + channel % WIDTH;          \
                 for (int place = 0; channel % WIDTH == 0 && place < side * side; place++)                              \
                     if (place % side >= side - OUT) __builtin_prefetch(at[place] + OUT * channels + channel);          \
                 if (channels - channel >= LANES) name##_channels(at, channel, LANES, apart, there);                    \
