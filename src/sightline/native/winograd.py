@@ -1,7 +1,7 @@
 """3x3 convolutions and their gradients in float32 on a CPU by minimal filtering, in 0.2 to 0.8 of torch's time.
 
 F(4x4, 3x3): four by four outputs of 36 products in place of 144, at a plane's edge of 25 or 30. Rounding errors are two
-to five times torch's, some 1e-6 of the result, since the tiles' values are sums and differences (docs/log.md has figures).
+to five times torch's, some 1e-6 of the result: the tiles' values are sums and differences (docs/log.md has figures).
 
 Source: Fast Algorithms for Convolutional Neural Networks (Lavin and Gray, 2016), https://arxiv.org/abs/1509.09308,
 section 4; with the points 0, sqrt(1/2), -sqrt(1/2), sqrt(2), -sqrt(2) and infinity in place of whole numbers.
