@@ -36,16 +36,13 @@ static Tiles cut(const Shape *s, int channels, int least_block, int most_block, 
     t.count = (int64_t)s->batch * t.down * t.right;
     int fit = channels / WIDTH / (panels(s->channels) + panels(s->out_channels));
     fit = least(most(fit, least_block), most_block);
-    int64_t blocks = (t.count + fit - 1) / fit;
-    blocks = (blocks + in_turn - 1) / in_turn * in_turn;
-    t.block = (int)((t.count + blocks - 1) / blocks);
-    t.blocks = (int)((t.count + t.block - 1) / t.block);
+    t.block = up(t.count, up(up(t.count, fit), in_turn) * in_turn);
+    t.blocks = up(t.count, t.block);
     return t;
 }
 
 static int in_block(const Tiles *t, int block) {
-    int64_t left = t->count - (int64_t)block * t->block;
-    return left < t->block ? (int)left : t->block;
+    return least(t->block, t->count - (int64_t)block * t->block);
 }
 
 /* A block's tiles in the order in which they are worked on: those that reach beyond the plane's lower edge alone, whole
@@ -60,23 +57,21 @@ typedef struct {
 
 static void find_block(const Shape *s, const Tiles *t, int number, Block *b) {
     enum { BELOW, WHOLE, RIGHT, BOTH, KINDS };
-    int at[KINDS + 1] = {0};
+    unsigned char kinds[MOST_TILES];
+    int at[KINDS + 1] = {0}; /* where each begins */
     b->first = (int64_t)number * t->block;
     b->count = in_block(t, number);
-    for (int is_counted = 0; is_counted < 2; is_counted++) {
-        int column = (int)(b->first % t->right), row = (int)(b->first / t->right % t->down);
-        for (int tile = 0; tile < b->count; tile++) {
-            int is_below = row == t->down - 1 && s->height % OUT, is_right = column == t->right - 1 && s->width % OUT;
-            int kind = is_right ? (is_below ? BOTH : RIGHT) : (is_below ? BELOW : WHOLE);
-            if (is_counted) b->order[at[kind]++] = tile;
-            else at[kind + 1]++;
-            column = column + 1 < t->right ? column + 1 : 0;
-            if (column == 0) row = row + 1 < t->down ? row + 1 : 0;
-        }
-        if (is_counted) break;
-        for (int kind = 0; kind < KINDS; kind++) at[kind + 1] += at[kind];
-        b->whole = at[WHOLE], b->right = at[RIGHT], b->both = at[BOTH];
+    int column = (int)(b->first % t->right), row = (int)(b->first / t->right % t->down);
+    for (int tile = 0; tile < b->count; tile++) {
+        int is_below = row == t->down - 1 && s->height % OUT, is_right = column == t->right - 1 && s->width % OUT;
+        kinds[tile] = is_right ? (is_below ? BOTH : RIGHT) : (is_below ? BELOW : WHOLE);
+        at[kinds[tile] + 1]++;
+        column = column + 1 < t->right ? column + 1 : 0;
+        if (column == 0) row = row + 1 < t->down ? row + 1 : 0;
     }
+    for (int kind = 0; kind < KINDS; kind++) at[kind + 1] += at[kind];
+    b->whole = at[WHOLE], b->right = at[RIGHT], b->both = at[BOTH];
+    for (int tile = 0; tile < b->count; tile++) b->order[at[kinds[tile]]++] = tile;
 }
 
 typedef struct {
