@@ -78,6 +78,14 @@ def test_timm_networks_lose_every_old_activation_but_their_gates(name: str) -> N
         assert model.eval()(torch.empty(1, 3, 224, 224)).shape == (1, 1000)
 
 
+def test_a_layer_under_two_names_is_replaced_under_both() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
+    model.append(model[1])
+    assert surgery.replace_activation(model, "tanh") == 2
+    assert isinstance(model[1], nn.Tanh)
+    assert isinstance(model[3], nn.Tanh)
+
+
 def test_a_function_kept_in_an_attribute_is_replaced() -> None:
     model = _KeepsAFunction()
     assert surgery.replace_activation(model, "tanh") == 1

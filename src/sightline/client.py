@@ -94,6 +94,8 @@ class Client:
 
         `batch_size` is the number of images in a request at most.
         """
+        if batch_size < 1:
+            raise SightlineError(f"batch_size must be at least 1, got {batch_size}.")
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
             yield from self._predict_some(chunk, top_k)

@@ -67,7 +67,7 @@ def replace_activation(model: nn.Module, name: str) -> int:
     places = [
         (parent, child_name, child)
         for parent in model.modules()
-        for child_name, child in (*parent.named_children(), *_functions_kept_by(parent))
+        for child_name, child in (*_children(parent), *_functions_kept_by(parent))
         if child_name not in _GATES and _is_activation(child)
     ]
     if not places:
@@ -85,6 +85,11 @@ def _is_activation(child: object) -> bool:
     if isinstance(child, nn.Module):
         return isinstance(child, _RECOGNISED) or type(child).__module__.startswith("timm.layers.activations")
     return True  # a function that `_functions_kept_by` found
+
+
+def _children(parent: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Under every name: `named_children` leaves out a second name of the same module."""
+    return [(name, child) for name, child in parent.named_modules(remove_duplicate=False) if name and "." not in name]
 
 
 def _functions_kept_by(module: nn.Module) -> list[tuple[str, object]]:

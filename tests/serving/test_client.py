@@ -72,6 +72,11 @@ def test_images_of_nothing_are_answered_each(client: Client) -> None:
     ]
 
 
+def test_requests_of_no_images_are_refused(client: Client) -> None:
+    with pytest.raises(SightlineError, match="batch_size must be at least 1, got 0"):
+        next(client.predict_stream([("a", b"x")], batch_size=0))
+
+
 def test_a_client_describes_explains_and_reloads(client: Client, photos: Path) -> None:
     assert [model["name"] for model in client.models()] == ["photos"]
     assert client.describe()["classes"] == ["blue", "green", "red"]
