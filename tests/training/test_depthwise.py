@@ -127,6 +127,15 @@ def test_what_has_no_pieces_computes_as_torch_does(layer: nn.Module) -> None:
     assert all(parameter.grad is not None for parameter in layer.parameters())
 
 
+def test_a_second_derivative_is_refused_and_not_lost() -> None:
+    layer = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    differentiate_by_pieces(nn.Sequential(layer))
+    images = torch.randn(2, 4, 8, 8)
+    (slope,) = torch.autograd.grad(layer(images).tanh().sum(), layer.weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_a_frozen_kernel_has_no_gradient_and_the_images_do() -> None:
     layer = nn.Conv2d(4, 4, 5, padding=2, groups=4)
     layer.weight.requires_grad_(False)

@@ -131,6 +131,21 @@ def test_a_mean_far_from_zero_costs_no_accuracy(dtype: torch.dtype) -> None:
     assert distance(given, expected) < (3e-3 if dtype == torch.bfloat16 else 3e-5)
 
 
+def test_an_outlier_among_the_first_pixels_costs_no_accuracy(dtype: torch.dtype) -> None:
+    images = noise(dtype, 64, 8, 32, 32)
+    images[0, :, 0, 0] = 3e4
+    ours = by_loops(block(8, momentum=1.0), dtype)
+    ours(images)
+    assert distance(ours[0].running_var, images.double().var((0, 2, 3))) < 1e-5
+
+
+def test_statistics_of_one_batch_alone_keep_their_digits(dtype: torch.dtype) -> None:
+    images = noise(dtype, 8, 8, 8, 8) * 1e-3
+    ours = by_loops(block(8, momentum=None), dtype)
+    ours(images)
+    assert distance(ours[0].running_var, images.double().var((0, 2, 3))) < 1e-5
+
+
 @pytest.mark.parametrize("settings", [{"affine": False}, {"momentum": None}, {"momentum": 0.3, "eps": 0.1}])
 def test_other_kinds_of_batch_norm(settings: dict[str, Any], dtype: torch.dtype) -> None:
     theirs = block(20, **settings)

@@ -12,8 +12,9 @@
 #define INLINE static inline __attribute__((always_inline)) /* a loop of its own for each activation */
 
 enum {
-    BLOCK = 64,  /* pixels whose values are added up in registers before they join the others' */
-    SAMPLES = 16 /* pixels whose mean is taken off before squares are added up */
+    BLOCK = 64,   /* pixels whose values are added up in registers before they join the others' */
+    SAMPLES = 16, /* pixels whose mean is taken off before squares are added up */
+    FAR = 16,     /* times the variance that the square of what is left of the mean may be */
 };
 
 typedef enum { NOTHING, RELU, SILU, GELU } Activation; /* batch_norm.py has the numbers too */
@@ -277,6 +278,11 @@ INLINE void write_gradients(const Value *x, const Value *grad, Value *dx, Share 
     _mm_sfence();
 }
 
+/* A running statistic so much of the way to a batch's; all the way is the batch's own. */
+static float towards(float running, double now, float momentum) {
+    return (1 - momentum) * running + momentum * (float)now;
+}
+
 /* Each thread's two sums of every channel added up, by doubles. */
 static void total(const float *sums, int threads, int channels, int channel, double *first, double *second) {
     int64_t room = whole(channels);
@@ -285,6 +291,31 @@ static void total(const float *sums, int threads, int channels, int channel, dou
         *first += sums[2 * room * thread + channel];
         *second += sums[2 * room * thread + room + channel];
     }
+}
+
+/* Each thread's sums of every channel, of values less `shift` and of their squares. */
+static void add_all(const Value *x, int64_t pixels, int channels, const float *shift, float *sums, int threads) {
+    int64_t room = whole(channels);
+    memset(sums, 0, 2 * room * threads * sizeof *sums);
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int thread = 0; thread < threads; thread++)
+        add_squares(x, share(pixels, thread, threads), channels, shift, sums + 2 * room * thread);
+}
+
+/* Move `shift` to the mean in channels where it lies so far off that their variance drowns in what the squares have in
+ * common, as where one sample is an outlier. Returns how many there are.
+ */
+static int centre(const float *sums, int64_t pixels, int channels, float *shift, int threads) {
+    int moved = 0;
+    for (int channel = 0; channel < channels; channel++) {
+        double sum, square;
+        total(sums, threads, channels, channel, &sum, &square);
+        double off = sum / pixels;
+        if (isnan(square) || off * off <= FAR * (square / pixels - off * off)) continue;
+        shift[channel] += (float)off;
+        moved++;
+    }
+    return moved;
 }
 
 /* Values x, (pixels, channels), normalised over pixels into y. `weight`, `bias`, `running_mean` and `running_var` are
@@ -302,9 +333,8 @@ int batch_norm(const Value *x, Value *y, int64_t pixels, int channels, const flo
         for (int channel = 0; channel < channels; channel += LANES)
             add_to(shift + channel, all(1.0f / SAMPLES) * load(x + pixels * sample / SAMPLES * channels + channel,
                                                                channels - channel));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int thread = 0; thread < threads; thread++)
-        add_squares(x, share(pixels, thread, threads), channels, shift, sums + 2 * room * thread);
+    add_all(x, pixels, channels, shift, sums, threads);
+    if (centre(sums, pixels, channels, shift, threads)) add_all(x, pixels, channels, shift, sums, threads);
     memset(saved, 0, 4 * room * sizeof *saved);
     for (int channel = 0; channel < channels; channel++) {
         double sum, square;
@@ -315,9 +345,9 @@ int batch_norm(const Value *x, Value *y, int64_t pixels, int channels, const flo
         to.inverse[channel] = (float)(1 / sqrt(variance + eps));
         to.scale[channel] = to.inverse[channel] * (weight ? weight[channel] : 1);
         to.offset[channel] = (bias ? bias[channel] : 0) - to.mean[channel] * to.scale[channel];
-        if (running_mean) running_mean[channel] += momentum * ((float)mean - running_mean[channel]);
+        if (running_mean) running_mean[channel] = towards(running_mean[channel], mean, momentum);
         if (running_var)
-            running_var[channel] += momentum * ((float)(variance * pixels / (pixels - 1)) - running_var[channel]);
+            running_var[channel] = towards(running_var[channel], variance * pixels / (pixels - 1), momentum);
     }
     free(sums);
 #pragma omp parallel for num_threads(threads) schedule(static)

@@ -220,23 +220,36 @@ static void add_pairs(const Pairs *p, const Block *b, int place, int panel, floa
                  to + (int64_t)out * WIDTH);
 }
 
-/* Many sums: all threads at one block after the other, each at some places. */
-static void sum_together(const Pairs *p, int threads, float *sums) {
-    int in = panels(p->shape->channels), parts = 4 * threads;
+/* The same, with the values of a block in another room. */
+static Pairs in_room(const Pairs *p, int64_t numbers) {
+    Pairs other = *p;
+    other.pixels += numbers;
+    other.slopes += numbers;
+    return other;
+}
+
+/* Many sums: all threads at one block after the other, each at some places, and then at the next block's values, so that
+ * they wait for each other once a block.
+ */
+static void sum_together(const Pairs *p, int64_t room, int threads, float *sums) {
+    int blocks = p->tiles->blocks, in = panels(p->shape->channels);
     int64_t apart = step(p->shape->channels, p->shape->out_channels);
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
         for (int place = 0; place < PLACES; place++) memset(sums + place * apart, 0, apart * sizeof *sums);
-        for (int block = 0; block < p->tiles->blocks; block++) {
-            Block b;
-            find_block(p->shape, p->tiles, block, &b);
+        for (int block = -1; block < blocks; block++) { /* of the one before the first there are no products */
+            Pairs here = in_room(p, block % 2 ? room : 0), ahead = in_room(p, block % 2 ? 0 : room);
+            Block b, next;
+            find_block(p->shape, p->tiles, most(block, 0), &b);
+            find_block(p->shape, p->tiles, least(block + 1, blocks - 1), &next);
+            int products = block < 0 ? 0 : PLACES * in, parts = block + 1 < blocks ? 4 * threads : 0;
 #pragma omp for schedule(dynamic)
-            for (int part = 0; part < parts; part++)
-                gather_pairs(p, &b, b.count * part / parts, b.count * (part + 1) / parts);
-#pragma omp for schedule(dynamic)
-            for (int product = 0; product < PLACES * in; product++)
-                add_pairs(p, &b, product / in, product % in, sums);
+            for (int task = 0; task < products + parts; task++) {
+                int part = task - products;
+                if (part < 0) add_pairs(&here, &b, task / in, task % in, sums);
+                else gather_pairs(&ahead, &next, next.count * part / parts, next.count * (part + 1) / parts);
+            }
         }
     }
 }
@@ -248,9 +261,7 @@ static void sum_apart(const Pairs *p, int groups, int64_t size, int64_t room, in
     int in = panels(p->shape->channels);
 #pragma omp parallel num_threads(threads)
     {
-        Pairs own = *p;
-        own.pixels += omp_get_thread_num() * room;
-        own.slopes += omp_get_thread_num() * room;
+        Pairs own = in_room(p, omp_get_thread_num() * room);
 #pragma omp for schedule(dynamic)
         for (int group = 0; group < groups; group++) {
             float *to = sums + group * size;
@@ -287,14 +298,14 @@ int weight_gradient(const float *x, const float *grad, float *result, const Shap
     if (groups > 1) threads = least(threads, groups);
     int64_t pixels = PLACES * step(s->channels, t.block), room = pixels + PLACES * step(outs, t.block);
     int64_t zeros = most(panels(s->channels), panels(outs)) * WIDTH;
-    int64_t rooms = room * (groups > 1 ? threads : 1);
+    int64_t rooms = room * (groups > 1 ? threads : 2);
     float *space = aligned(rooms + groups * size + zeros);
     if (!space) return 0;
     float *sums = space + rooms, *nothing = sums + groups * size;
     memset(nothing, 0, zeros * sizeof *nothing);
     Pairs p = {s, &t, x, grad, nothing, space, space + pixels};
     if (groups > 1) sum_apart(&p, groups, size, room, threads, sums);
-    else sum_together(&p, threads, sums);
+    else sum_together(&p, room, threads, sums);
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int out = 0; out < outs; out++)
         for (int channel = 0; channel < s->channels; channel += LANES) {

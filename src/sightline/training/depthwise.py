@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from sightline.native import depthwise
@@ -73,10 +73,11 @@ class _Depthwise(torch.autograd.Function):
         return torch.conv2d(images, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        images, weight = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        stride, padding, by_loops = ctx.settings  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType]
-        wanted, kernel = ctx.needs_input_grad, pair(weight.shape[2:])  # pyright: ignore[reportAttributeAccessIssue]
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        images, weight = ctx.saved_tensors
+        stride, padding, by_loops = ctx.settings
+        wanted, kernel = ctx.needs_input_grad, pair(weight.shape[2:])
         grad_images = grad_weight = None
         if wanted[0] and by_loops:
             grad_images = depthwise.image_gradient(images.shape, weight, grad, stride, padding)
