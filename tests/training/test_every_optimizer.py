@@ -161,6 +161,14 @@ def test_decoupled_decay_shrinks_weights_by_the_rate_times_the_decay(name: str) 
     assert torch.allclose(plain.matrix.weight - decayed.matrix.weight, shrunk, atol=1e-6)
 
 
+def test_lambs_first_update_is_as_long_as_the_rate_says() -> None:
+    """Algorithm 2 of the paper: the rate times the weights' length, whatever the step."""
+    before, after = network(), network()
+    train(after, build_optimizer(after, config("lamb", weight_decay=0.0)), 1)
+    length = (after.matrix.weight - before.matrix.weight).norm() / before.matrix.weight.norm()
+    assert length.item() == pytest.approx(config("lamb").lr, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if "l2" in forms(name)])
 def test_l2_is_the_optimiser_on_gradients_with_the_decay_added(name: str) -> None:
     with_l2, by_hand = network(), network()

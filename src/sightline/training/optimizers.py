@@ -77,7 +77,8 @@ def _with_betas(groups: list[dict[str, Any]], config: OptimConfig, *, fused: boo
         case "lamb":
             from pytorch_optimizer import Lamb
 
-            return Lamb(groups, lr=lr, betas=betas, weight_decouple=False)  # the decay is part of what the ratio scales
+            # The decay is part of what the ratio scales; a bias corrected behind the ratio would be a larger rate.
+            return Lamb(groups, lr=lr, betas=betas, weight_decouple=False, adam_debias=True)
         case _:
             from schedulefree import AdamWScheduleFree
 
