@@ -110,7 +110,7 @@ def test_the_images_that_accuracy_is_on_are_said() -> None:
         "Accuracy of a is on some.",
         "Accuracy of b is on others.",
         "Accuracy on different images is not compared.",
-        "42 of these images bear names that b was trained on: its accuracy flatters it.",
+        "42 of these images are ones that b was trained on: its accuracy flatters it.",
     ]
     assert bench_of([row("onnx", 1)]).measured_on() == []
 

@@ -1,6 +1,7 @@
 """Which images of the named data a bench measures accuracy on."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -23,8 +24,9 @@ class Guesser:
 def test_images_that_the_model_was_trained_on_are_counted(tmp_path: Path) -> None:
     photos = make_photos(tmp_path / "photos", count=4)
     model, other = make_folder(tmp_path / "model"), make_folder(tmp_path / "other")
-    trained_on = ["blue/000.jpg", "red/003.jpg", "red/none.jpg"]
-    (model.path / "splits.json").write_text(json.dumps({"train": trained_on}))
+    trained_on = [(photos / name).read_bytes() for name in ("blue/000.jpg", "red/003.jpg")] + [b"gone"]
+    digests = [sha256(content).hexdigest()[:16] for content in trained_on]
+    (model.path / "splits.json").write_text(json.dumps({"digests": digests}))
     labelled = Labelled(str(photos), 1000, tmp_path)
     worker = cast(Worker, Guesser())
     found = labelled.measure(model, worker)

@@ -208,6 +208,14 @@ def test_splits_survive_their_json_in_a_table_that_has_grown() -> None:
     assert again.made == splits.made
 
 
+@pytest.mark.parametrize("damage", [[], {}, {"test": None}, {"train": 5}, {"val": [7]}])
+def test_stored_splits_that_are_damaged_are_refused(damage: object) -> None:
+    table, facts = made_up({"a": 20, "b": 20})
+    stored = divide(table, facts).to_json(table)
+    with pytest.raises(DataError, match="The stored splits are damaged"):
+        Splits.from_json(stored | damage if damage and isinstance(damage, dict) else damage, table)
+
+
 def test_stored_images_that_are_gone_are_named() -> None:
     table, facts = made_up({"a": 20, "b": 20})
     stored = divide(table, facts).to_json(table)

@@ -17,10 +17,10 @@ from sightline.training import train
 SETTINGS = ["model.name=resnet20", "data.image_size=16", "data.resize=18", "data.num_workers=0", "epochs=1"]
 
 
-def test_names_are_counted_and_a_folder_that_doesn_t_say_has_none(tmp_path: Path) -> None:
-    assert num_seen(tmp_path, ["red/1.png"]) == 0
-    (tmp_path / "splits.json").write_text(json.dumps({"train": ["red/1.png", "red/2.png"]}))
-    assert num_seen(tmp_path, ["red/1.png", "blue/1.png"]) == 1
+def test_digests_are_counted_and_a_folder_that_doesn_t_say_has_none(tmp_path: Path) -> None:
+    assert num_seen(tmp_path, ["a1"]) == 0
+    (tmp_path / "splits.json").write_text(json.dumps({"train": ["red/1.png"], "digests": ["a1", "a2"]}))
+    assert num_seen(tmp_path, ["a1", "b1", "a1"]) == 2
 
 
 def test_a_damaged_list_is_one_sentence(tmp_path: Path) -> None:
@@ -39,11 +39,17 @@ def test_measuring_on_the_training_images_is_told_and_on_others_is_not(
     evaluate(model, photos)
     assert f"{len(trained_on)} of the" in caplog.text
     assert "its figures flatter it" in caplog.text
-    others = tmp_path / "others"
+    copies = tmp_path / "copies"
     for image in photos.rglob("*.*"):
-        place = others / image.parent.name / f"new-{image.name}"
+        place = copies / image.parent.name / f"new-{image.name}"
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(image, place)
+    caplog.clear()
+    evaluate(model, copies)
+    assert f"{len(trained_on)} of the" in caplog.text
+    others = shutil.copytree(photos, tmp_path / "others")  # of the same names
+    for place in others.rglob("*.*"):
+        place.write_bytes(place.read_bytes() + b" ")  # behind the image's end
     caplog.clear()
     evaluate(model, others)
     assert "flatter" not in caplog.text

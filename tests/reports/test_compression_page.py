@@ -112,7 +112,7 @@ def test_the_page_says_what_the_figures_are_of_and_what_flatters_them() -> None:
     page = render_compression(chain(*several) | {"seen": 3, "kind": "sweep", "settings": {}})
     assert '<th scope="col" class="number">All labels right</th>' in page
     assert "82.0% instead of 90.0% of the test images right with all their labels" in page
-    assert "3 of the test images bear names" in page
+    assert "3 of the test images are ones" in page
     assert "flatters the choice" in page
 
 

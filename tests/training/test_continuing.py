@@ -232,7 +232,7 @@ def test_held_out_images_that_the_parent_was_trained_on_are_told(
     prepared = prepare(data, same_seed.data, same_seed.seed)
     assert tell_of_seen_images(same_seed, prepared).splits.made == prepared.splits.made
     other = prepare(data, same_seed.data, seed=1)
-    (sentence,) = [text for text in tell_of_seen_images(same_seed, other).splits.made if " of test bear" in text]
+    (sentence,) = [text for text in tell_of_seen_images(same_seed, other).splits.made if " of test are ones" in text]
     trained = set(json.loads((parent.path / "splits.json").read_text())["train"])
     leaked = sum(other.table.paths[place] in trained for place in other.splits.test.tolist())
     assert sentence.startswith(f"{leaked} of the 6 images of test")

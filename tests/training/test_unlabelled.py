@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +159,8 @@ def test_a_student_learns_from_them_and_says_how_many(photos: Path, others: Path
     assert found.spec.provenance.data["unlabelled_images"] == 5
     assert found.spec.weights_sha256 != without.spec.weights_sha256
     assert found.spec.provenance.data["images"] == without.spec.provenance.data["images"]
-    paths = [str(path.relative_to(others)) for path in others.rglob("*.*")]
-    assert (num_seen(without.path, paths), num_seen(found.path, paths)) == (0, 5)
+    digests = [sha256(path.read_bytes()).hexdigest()[:16] for path in others.rglob("*.*")]
+    assert (num_seen(without.path, digests), num_seen(found.path, digests)) == (0, 5)
 
 
 class Killed(BaseException):

@@ -63,7 +63,7 @@ class Accuracy:
     said: str
     """On which images, in words; the same words for the same images."""
     num_seen: int = 0
-    """How many of them bear names that the model was trained on."""
+    """How many of them the model was trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class Bench:
             sentences = [f"Accuracy of {', '.join(names)} is on {said}." for said, names in named.items()]
             sentences.append("Accuracy on different images is not compared.")
         return sentences + [
-            f"{accuracy.num_seen:,} of these images bear names that {name} was trained on: its accuracy flatters it."
+            f"{accuracy.num_seen:,} of these images are ones that {name} was trained on: its accuracy flatters it."
             for name, accuracy in known.items()
             if accuracy.num_seen
         ]

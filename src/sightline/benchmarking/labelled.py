@@ -14,7 +14,7 @@ from sightline.evaluation import images_of
 from sightline.evaluation.intervals import Interval
 from sightline.evaluation.metrics import evaluate_logits
 from sightline.evaluation.multilabel import evaluate_labels
-from sightline.evaluation.seen import num_seen
+from sightline.evaluation.seen import digests_of, num_seen
 from sightline.measuring.process import Worker
 from sightline.model_folder import ModelFolder
 
@@ -29,7 +29,7 @@ class _Prepared:
     """A .npy file of (N, 3, image_size, image_size)."""
     truth: NDArray[np.int64]
     """(N,) class numbers; with several labels an image (N, K), 0 or 1."""
-    paths: list[str]
+    digests: list[str]
     """Relative to their data."""
     said: str
     """Which they are, in words."""
@@ -64,7 +64,7 @@ class Labelled:
             thresholds = spec.thresholds.values
             found = evaluate_labels(logits, truth, spec.classes, thresholds=thresholds, temperature=temperature)
             interval = found.exact_match
-        return _accuracy(interval, prepared.said, _num_seen(folder, prepared.paths))
+        return _accuracy(interval, prepared.said, _num_seen(folder, prepared.digests))
 
     def pixels(self, folder: Folder) -> Path:
         """The file of the images as this model sees them, (N, 3, image_size, image_size). Raises DataError."""
@@ -89,19 +89,19 @@ class Labelled:
         self._stored[key] = _Prepared(
             pixels=path,
             truth=table.numbered(spec.classes)[indices],
-            paths=[table.paths[index] for index in indices],
+            digests=digests_of(table, indices.tolist()),
             said=f"{len(indices):,} images of {place}",
         )
         return self._stored[key]
 
 
-def _num_seen(folder: Folder, paths: list[str]) -> int:
-    """How many of the paths bear names that the model was trained on, as far as it is at hand."""
+def _num_seen(folder: Folder, digests: list[str]) -> int:
+    """How many of the images with these digests the model was trained on, as far as it is at hand."""
     try:
         home = folder if isinstance(folder, ModelFolder) else folder.model_folder()
     except ModelError:
         return 0
-    return num_seen(home.path, paths)
+    return num_seen(home.path, digests)
 
 
 def _accuracy(interval: Interval, said: str, seen: int) -> Accuracy:

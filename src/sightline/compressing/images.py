@@ -13,7 +13,7 @@ from sightline.data.inspection import inspect
 from sightline.data.prepare import REPLACE, prepare
 from sightline.data.split import Splits
 from sightline.data.table import ImageTable, Split
-from sightline.errors import DataError, ModelError
+from sightline.errors import DataError
 from sightline.evaluation import check_classes, stored_split
 from sightline.model_folder import ModelFolder
 from sightline.preprocess import Preprocess
@@ -63,10 +63,6 @@ class Images:
                 "name the data, of which all are divided for every step."
             )
 
-    def test_paths(self) -> list[str]:
-        """Of the test images, relative to their data. Raises DataError where there are none."""
-        return [self.table.paths[place] for place in self.places("test").tolist()]
-
 
 def find_images(folder: ModelFolder, data: str | Path | None, settings: Sequence[str] | None = None) -> Images:
     """The model's own images as it was trained on them, or those of `data`, split by the model's recipe.
@@ -83,14 +79,11 @@ def find_images(folder: ModelFolder, data: str | Path | None, settings: Sequence
         prepared = prepare(data, recipe.data, recipe.seed, advice=advice)
         check_classes(prepared.table, folder)
         return Images(str(data), prepared.table, prepared.splits, recipe, fingerprint=prepared.fingerprint)
-    location = folder.spec.provenance.data.get("location")
-    if not isinstance(location, str):
-        raise ModelError(f"{str(folder.path)!r} doesn't say which images it was trained on; name the DATA.")
     table, train = stored_split(folder, "train")
     _, val = stored_split(folder, "val")
     _, test = stored_split(folder, "test")
     fingerprint = str(folder.spec.provenance.data.get("fingerprint", ""))
-    return Images(location, table, Splits(train, val, test), recipe, own=True, fingerprint=fingerprint)
+    return Images(table.source.location, table, Splits(train, val, test), recipe, own=True, fingerprint=fingerprint)
 
 
 def recipe_of(folder: ModelFolder) -> Recipe:

@@ -11,7 +11,7 @@ from sightline.command_line import command_line
 from sightline.compressing.images import Images
 from sightline.compressing.judging import Row
 from sightline.errors import ModelError
-from sightline.evaluation.seen import num_seen
+from sightline.evaluation.seen import digests_of, num_seen
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import write_json
 from sightline.measuring.machine import machine
@@ -37,7 +37,7 @@ def write_table(
         "model": folder.path.resolve().name,
         "fingerprint": folder.spec.fingerprint,
         "data": images.location,
-        "seen": num_seen(folder.path, images.test_paths()),
+        "seen": num_seen(folder.path, digests_of(images.table, images.places("test").tolist())),
         "command": command_line(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),

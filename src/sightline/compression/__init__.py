@@ -180,7 +180,7 @@ def _images(folder: ModelFolder, data: str | Path | None, methods: Sequence[Meth
     settings = [text for method in methods if isinstance(method, Trains) for text in method.settings]
     images = find_images(folder, data, settings)
     if data is not None:
-        tell_of_seen_images(folder, images.test_paths())
+        tell_of_seen_images(folder, images.table, images.places("test"))
     elif any(isinstance(method, Trains) and method.recipe(images.recipe, folder) is not None for method in methods):
         images.check_undivided()
     return images

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sightline.data.facts import SMALLEST, ImageFacts
-from sightline.data.phrases import counted
+from sightline.data.phrases import counted, listed
 from sightline.data.similar import connected, near_groups
 from sightline.data.table import SPLITS, ImageTable, Split
 from sightline.data.trainable import obstacles
@@ -101,9 +101,20 @@ class DataAudit:
         """Groups of the same or nearly the same images that are in more than one split."""
         return tuple(group for group in (*self.duplicates, *self.near_duplicates) if len(group.splits) > 1)
 
+    @property
+    def uncovered(self) -> dict[str, list[str]]:
+        """The classes of which a split to choose or to test by has no image, by split."""
+        held_out = {split: counts for split, counts in self.split_counts.items() if split != "train"}
+        empty = {split: [name for name, count in counts.items() if not count] for split, counts in held_out.items()}
+        return {split: names for split, names in empty.items() if names}
+
     def problems(self) -> tuple[str, ...]:
         """A sentence for each thing that stops a training, or spoils its figures; none when all is well."""
         found = list(self.obstacles)
+        found += [
+            f"{split} has no image of {counted(len(names), 'class', 'classes')}: {listed(names)}."
+            for split, names in self.uncovered.items()
+        ]
         if self.unreadable:
             found.append(f"{counted(len(self.unreadable), 'image')} can't be read.")
         if self.conflicts:

@@ -46,6 +46,11 @@ class ImageFacts:
     error: str | None = None
     """Why the image can't be used; None when it can."""
 
+    @property
+    def digest(self) -> str:
+        """16 digits of `sha256`, enough to tell the images of a set apart."""
+        return self.sha256[:16]
+
 
 def look(source: Source, path: str) -> ImageFacts:
     """Read and decode one file in full, exactly as training will."""

@@ -8,7 +8,7 @@ shared out by all of them (`stratify`).
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +61,13 @@ class Splits:
         return hashes
 
     @staticmethod
-    def from_json(value: Mapping[str, Any], table: ImageTable) -> "Splits":
+    def from_json(value: Any, table: ImageTable) -> "Splits":
         """What `to_json` wrote, found again in the table, which may have more images by now.
 
-        Raises DataError that names the images which are no longer there.
+        Raises DataError that names the images which are no longer there, or for anything else than was written.
         """
-        if not all(name in value for name in (*SPLITS, "made")):
+        lists = [value.get(name) for name in (*SPLITS, "made")] if isinstance(value, dict) else [None]
+        if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
             raise DataError("The stored splits are damaged: train, val, test and made were expected. Name other data.")
         place = {path: number for number, path in enumerate(table.paths)}
         gone = sorted(path for split in SPLITS for path in value[split] if path not in place)

@@ -44,6 +44,8 @@ class Pool:
     """Rows of the table that are the data's own."""
     unlabelled: tuple[str, ...] = ()
     """The other rows' paths in their own folder or archive."""
+    digests: tuple[str, ...] = ()
+    """Of their bytes (`ImageFacts.digest`)."""
 
     @property
     def num_unlabelled(self) -> int:
@@ -100,13 +102,16 @@ def with_unlabelled(prepared: Prepared, location: str, *, leave_out_unreadable: 
         fingerprint=f"{prepared.fingerprint} {fingerprint(extra, [facts[place] for place in kept])}",
         num_labelled=len(table),
         unlabelled=extra.paths,
+        digests=tuple(facts[place].digest for place in kept),
     )
 
 
 def record(pool: Pool, splits: Path) -> None:
     """Name the images without labels in a run's splits.json, beside those of the data."""
     if pool.num_unlabelled:
-        write_json(splits, {**json.loads(splits.read_text(encoding="utf-8")), "unlabelled": pool.unlabelled})
+        stored = json.loads(splits.read_text(encoding="utf-8"))
+        digests = sorted({*stored.get("digests", ()), *pool.digests})
+        write_json(splits, {**stored, "unlabelled": pool.unlabelled, "digests": digests})
 
 
 def contents(location: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sightline.deps import require_torch
-from sightline.errors import DataError, ModelError, unknown_name
+from sightline.errors import DataError, ModelError, check_whole, unknown_name
 from sightline.exported_folder import ExportedFolder, open_folder
 from sightline.files import write_json, write_text
 from sightline.model_folder import ModelFolder
@@ -55,17 +55,24 @@ def evaluate(
     DataError when the images can't be read, have moved, changed or hold a class the model doesn't know.
     """
     require_torch("Evaluating")
+    from sightline.data.table import SPLITS
+    from sightline.views import check_views
+
+    check_whole(0, num_workers=num_workers)
+    if split is not None and split not in SPLITS:
+        raise DataError(unknown_name("split", split, SPLITS, listing="`sightline evaluate --help`"))
     folder = model if isinstance(model, ModelFolder | ExportedFolder) else open_folder(model)
+    check_views(tta, folder.spec.preprocess)
     if data is None:
         return _evaluate_stored(folder, split or "test", device=device, num_workers=num_workers, tta=tta)
     table, indices = images_of(folder, data, split)
-    tell_of_seen_images(folder, [table.paths[index] for index in indices])
+    tell_of_seen_images(folder, table, indices)
     return evaluate_images(folder, table, indices, device=device, num_workers=num_workers, tta=tta)[0]
 
 
-def tell_of_seen_images(folder: "Folder", paths: list[str]) -> None:
-    """Warn of images, named relative to their data, that the model was trained on."""
-    from sightline.evaluation.seen import num_seen
+def tell_of_seen_images(folder: "Folder", table: "ImageTable", indices: "NDArray[np.int64]") -> None:
+    """Warn of images that the model was trained on."""
+    from sightline.evaluation.seen import digests_of, num_seen
 
     home = folder.path
     if isinstance(folder, ExportedFolder):
@@ -73,9 +80,9 @@ def tell_of_seen_images(folder: "Folder", paths: list[str]) -> None:
             home = folder.model_folder().path
         except ModelError:  # not at hand, so nobody can say
             return
-    if seen := num_seen(home, paths):
+    if seen := num_seen(home, digests_of(table, indices.tolist())):
         log.warning(
-            f"{seen:,} of the {len(paths):,} images bear names that the model was trained on: its figures flatter it."
+            f"{seen:,} of the {len(indices):,} images are ones that the model was trained on: its figures flatter it."
         )
 
 
@@ -186,9 +193,14 @@ def stored_split(folder: "Folder", split: "Split") -> tuple["ImageTable", "NDArr
         stored = json.loads((home.path / "splits.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{str(home.path)!r} has no splits.json that can be read; name the DATA to use.") from error
-    table = scan(folder.spec.provenance.data["location"], label_separator=_separator(folder))
+    location = folder.spec.provenance.data.get("location")
+    if not isinstance(location, str):
+        raise ModelError(f"{str(home.path)!r} doesn't say which images it was trained on; name the DATA.")
+    table = scan(location, label_separator=_separator(folder))
     splits = Splits.from_json(stored, table)
-    if splits.contents(table, inspect(table))[split] != stored.get("contents", {}).get(split):
+    contents = stored.get("contents")
+    kept = contents.get(split) if isinstance(contents, dict) else None
+    if splits.contents(table, inspect(table))[split] != kept:
         raise DataError(
             f"Images of the {split} split have changed in {table.source.location!r} since the model was trained. "
             "Put them back, or name the data to evaluate on."

@@ -1,14 +1,22 @@
-"""Which images a model was trained on, by their names: figures measured on those flatter it."""
+"""Which images a model was trained on, by their bytes, not their names: figures measured on those flatter it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from sightline.data.inspection import inspect
+from sightline.data.table import ImageTable
 from sightline.errors import ModelError
 
 
-def num_seen(folder: Path, paths: Iterable[str]) -> int:
-    """How many of the paths, relative to their data, bear names that the folder's model was trained on.
+def digests_of(table: ImageTable, places: Sequence[int]) -> list[str]:
+    """The digest of each image at one of the places (`ImageFacts.digest`)."""
+    facts = inspect(table)
+    return [facts[place].digest for place in places]
+
+
+def num_seen(folder: Path, digests: Iterable[str]) -> int:
+    """How many of the images with these digests the folder's model was trained on.
 
     With labels or without, as in a distillation. 0 where the folder doesn't say, as with adopted weights. Raises
     ModelError for a damaged splits.json.
@@ -17,8 +25,7 @@ def num_seen(folder: Path, paths: Iterable[str]) -> int:
     if not file.exists():
         return 0
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        trained_on = {*stored["train"], *stored.get("unlabelled", ())}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        trained_on = set(json.loads(file.read_text(encoding="utf-8")).get("digests", ()))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(f"{str(file)!r} can't be read: {error}.") from error
-    return sum(path in trained_on for path in paths)
+    return sum(digest in trained_on for digest in digests)

@@ -109,7 +109,7 @@ def _pictured(folder: "Folder", evaluation: "Evaluation | MultiLabelEvaluation")
 
     try:
         data = folder.spec.provenance.data
-        source = scan(data["location"], label_separator=data.get("label_separator")).source
+        source = scan(str(data.get("location", "")), label_separator=data.get("label_separator")).source
     except SightlineError:
         return [PicturedMistake(mistake=mistake, image=None) for mistake in evaluation.mistakes]
     return [PicturedMistake(mistake=mistake, image=_image(source, mistake.path)) for mistake in evaluation.mistakes]

@@ -196,7 +196,8 @@ def _resume(recipe: Recipe, data: str | Path, folder: Path, measure: Sequence[Sp
 def _write_splits(folder: Path, prepared: Prepared) -> None:
     splits, table = prepared.splits, prepared.table
     contents = splits.contents(table, prepared.facts)
-    write_json(folder / "splits.json", {**splits.to_json(table), "contents": contents})
+    digests = {prepared.facts[place].digest for place in splits.train.tolist()}
+    write_json(folder / "splits.json", {**splits.to_json(table), "contents": contents, "digests": sorted(digests)})
 
 
 def _audited(folder: Path) -> str | None:

@@ -57,4 +57,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(f"The checkpoint {str(path)!r} is damaged, or no checkpoint at all.") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise ModelError(f"{str(path)!r} is no checkpoint of this version.")
-    return Checkpoint(**content)
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:  # a field is missing, or one of another version
+        raise ModelError(f"{str(path)!r} is no checkpoint of this version.") from error

@@ -139,18 +139,19 @@ def tell_of_seen_images(recipe: Recipe, prepared: Prepared) -> Prepared:
     """The same images, and among what is said of their splits how many of those held out the parent was trained on.
 
     With the parent's seed few are: the split goes by each image's content, and shifts a little when images are added.
-    They are known by their paths.
+    They are known by their bytes.
     """
     parent = None if recipe.model.pretrained is None else parent_folder(recipe.model.pretrained)
     if parent is None:
         return prepared
-    splits, paths = prepared.splits, prepared.table.paths
+    splits = prepared.splits
     told: list[str] = []
     for name, places in splits.named().items():
-        known = 0 if name == "train" else num_seen(parent.path, (paths[place] for place in places.tolist()))
+        digests = (prepared.facts[place].digest for place in places.tolist())
+        known = 0 if name == "train" else num_seen(parent.path, digests)
         if known:
             told.append(
-                f"{known:,} of the {counted(len(places), 'image')} of {name} bear names that the model this run goes "
+                f"{known:,} of the {counted(len(places), 'image')} of {name} are ones that the model this run goes "
                 "on from was trained on: their figures flatter it"
             )
     return replace(prepared, splits=replace(splits, made=(*splits.made, *told)))
