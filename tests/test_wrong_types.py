@@ -46,6 +46,34 @@ def test_what_is_of_another_kind_is_one_sentence(name: str, wrong: object, tmp_p
     assert "\n" not in str(error.value)
 
 
+SETTINGS: dict[str, Callable[[ModelFolder, Any], object]] = {
+    "split": lambda folder, wrong: sightline.evaluate(folder, split=wrong),
+    "tta": lambda folder, wrong: sightline.evaluate(folder, tta=wrong),
+    "num_workers": lambda folder, wrong: sightline.evaluate(folder, num_workers=wrong),
+    "batch_size": lambda folder, wrong: sightline.Predictor(folder).predict(["a.png"], batch_size=wrong),
+    "top_k": lambda folder, wrong: sightline.Predictor(folder).predict(["a.png"], top_k=wrong),
+    "threads": lambda folder, wrong: sightline.Predictor(folder, threads=wrong),
+    "num_classes": lambda _, wrong: sightline.create_model("resnet20", num_classes=wrong),
+    "image_size": lambda _, wrong: sightline.create_model("resnet20", image_size=wrong),
+}
+
+
+@pytest.mark.parametrize("wrong", ["2", 1.5, "flop"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_setting_of_another_kind_is_one_sentence_that_names_it(name: str, wrong: object, tmp_path: Path) -> None:
+    with pytest.raises(SightlineError, match=name) as error:
+        SETTINGS[name](make_folder(tmp_path / "model"), wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_the_nearest_split_and_view_are_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model")
+    with pytest.raises(SightlineError, match="Unknown split 'vall'. Did you mean 'val'"):
+        sightline.evaluate(folder, split="vall")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SightlineError, match="Unknown tta 'flop'. Did you mean 'flip'"):
+        sightline.evaluate(folder, tta="flop")  # pyright: ignore[reportArgumentType]
+
+
 def test_a_name_that_can_t_even_be_looked_up_is_one_sentence(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "model")
     with pytest.raises(SightlineError, match="^A model's name is text, got an object of type list"):

@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from sightline.errors import SightlineError, UnreadableImageError
+from sightline.errors import SightlineError, UnreadableImageError, check_whole, given
 
 if TYPE_CHECKING:
     from sightline.prediction import Prediction
@@ -45,7 +46,7 @@ class _TooLargeError(SightlineError):
 
 
 class Client:
-    """One connection to a server, opened when it is needed and kept."""
+    """One connection to a server, opened when it is needed and kept; threads that share it take turns."""
 
     def __init__(
         self, address: str, *, model: str | None = None, token: str | None = None, timeout_seconds: float = 60.0
@@ -63,6 +64,7 @@ class Client:
         except (ValueError, http.client.InvalidURL) as error:
             raise SightlineError(f"{address!r} is no server's address: {error}.") from error
         self._patience = timeout_seconds
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +96,7 @@ class Client:
 
         `batch_size` is the number of images in a request at most.
         """
-        if batch_size < 1:
-            raise SightlineError(f"batch_size must be at least 1, got {batch_size}.")
+        check_whole(batch_size=batch_size)
         remaining = iter(images)
         while chunk := list(islice(remaining, batch_size)):
             yield from self._predict_some(chunk, top_k)
@@ -113,7 +114,7 @@ class Client:
 
     def explain(self, image: bytes | str | Path, *, label: str | None = None) -> dict[str, Any]:
         """The heat map of one image: label, probability, grid, window, and the picture as a data URI."""
-        content = image if isinstance(image, bytes) else _read(Path(image))
+        content = _content(image)
         return self._ask("POST", "/v1/explain", {"label": label, "model": self.model}, content, "image/*")
 
     def reload(self, model: str) -> dict[str, Any]:
@@ -200,7 +201,8 @@ class Client:
             headers["authorization"] = f"Bearer {self._token}"
         give_up = time.monotonic() + self._patience
         while True:
-            status, waits, content = self._exchange(method, target, body, headers)
+            with self._turn:
+                status, waits, content = self._exchange(method, target, body, headers)
             if status != FULL or time.monotonic() + waits > give_up:
                 break
             time.sleep(waits)
@@ -246,6 +248,8 @@ class Client:
 
 def _parts(address: str) -> SplitResult:
     """Raises SightlineError for what is no address of a server."""
+    if not isinstance(address, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
+        raise SightlineError(f"A server's address is text, got {given(address)}.")
     refused = SightlineError(f"{address!r} is no server's address; it looks like http://127.0.0.1:8000.")
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
@@ -260,7 +264,11 @@ def _parts(address: str) -> SplitResult:
 def _content(image: Content) -> bytes:
     if isinstance(image, UnreadableImageError):
         raise image
-    return image if isinstance(image, bytes) else _read(Path(image))
+    if isinstance(image, bytes):
+        return image
+    if not isinstance(image, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers needn't check types
+        raise UnreadableImageError(f"expected a path or a file's bytes, got {given(image)}")
+    return _read(Path(image))
 
 
 def _read(path: Path) -> bytes:

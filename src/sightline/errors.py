@@ -1,6 +1,7 @@
 """What a user can mend: one clear sentence, exit code 2, never a traceback."""
 
 import difflib
+import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,6 +41,19 @@ def path_of(value: object, what: str) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise SightlineError(f"{what} is named by text or a Path, got {given(value)}.")
     return Path(value)
+
+
+def check_whole(least: int = 1, error: type[SightlineError] = SightlineError, **numbers: object) -> None:
+    """Raise the error unless each number, `name=value`, is a whole one of at least `least`, or None."""
+    for name, value in numbers.items():
+        if value is None:
+            continue
+        try:
+            number = operator.index(value)  # pyright: ignore[reportArgumentType]  # callers needn't check types
+        except TypeError:
+            raise error(f"{name} must be a whole number, got {given(value)}.") from None
+        if number < least:
+            raise error(f"{name} must be at least {least}, got {number}.")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str) -> str:

@@ -19,7 +19,7 @@ from sightline.ahead import in_order
 from sightline.decode import large_alone
 from sightline.devices import EMULATED, autocast, cores, emulates_bf16, pick_device
 from sightline.engines import AUTO, Folder, Settings, default_precision, engines_for, open_network
-from sightline.errors import ModelError, SightlineError, UnreadableImageError
+from sightline.errors import ModelError, SightlineError, UnreadableImageError, check_whole
 from sightline.exported_folder import check_folder, open_folder
 from sightline.image_like import ImageLike, reader
 from sightline.model_folder import ModelFolder
@@ -80,7 +80,7 @@ class Predictor:
     ) -> None:
         check_folder(folder)
         check_views(tta, folder.spec.preprocess)
-        _check_positive(batch_size=batch_size)
+        check_whole(batch_size=batch_size)
         self.spec = folder.spec
         self.tta: TestTimeAugmentation | None = tta
         self._batch_size = BATCH_SIZE if batch_size is None else batch_size
@@ -169,7 +169,7 @@ class Predictor:
         Where a batch has more than one image, files are read and decoded ahead, on threads: as many as a batch holds
         and a few more, which have to stay until they are answered.
         """
-        _check_positive(top_k=top_k, batch_size=batch_size)
+        check_whole(top_k=top_k, batch_size=batch_size)
         size = batch_size or self._batch_size
         with closing(self._prepared(images, ahead=size + self._num_decoders if size > 1 else 0)) as remaining:
             while chunk := list(islice(remaining, size)):
@@ -273,13 +273,6 @@ def collect_logits(
             rows.append(averaged(model, pixels, preprocess, tta).float().cpu())
     model.train(training)
     return torch.cat(rows)
-
-
-def _check_positive(**numbers: int | None) -> None:
-    """Raise SightlineError for one below 1."""
-    for name, value in numbers.items():
-        if value is not None and value < 1:
-            raise SightlineError(f"{name} must be at least 1, got {value}.")
 
 
 @dataclass(frozen=True, slots=True)

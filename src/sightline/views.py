@@ -5,12 +5,12 @@ logits stays as it is. A temperature was fitted on single views, so that the cal
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, unknown_name
 from sightline.preprocess import Preprocess
 
 if TYPE_CHECKING:  # an exported model's views are arrays
@@ -28,7 +28,11 @@ def needs_canvas(tta: TestTimeAugmentation | None) -> bool:
 
 
 def check_views(tta: TestTimeAugmentation | None, preprocess: Preprocess) -> None:
-    """Raise RecipeError where all views would be the same."""
+    """Raise RecipeError for an unknown name, and where all views would be the same."""
+    if tta is not None and tta not in get_args(TestTimeAugmentation):
+        raise RecipeError(
+            unknown_name("tta", tta, get_args(TestTimeAugmentation), listing="`sightline predict --help`")
+        )
     if tta == "five_crop" and preprocess.resize == preprocess.image_size:
         raise RecipeError(
             f"--tta five_crop needs images resized to more than the {preprocess.image_size} pixels the network sees; "

@@ -1,6 +1,7 @@
 import json
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,6 +71,22 @@ def test_images_of_nothing_are_answered_each(client: Client) -> None:
         "the file is empty",
         "not an image in a known format",
     ]
+
+
+def test_threads_that_share_a_client_get_their_own_answers(client: Client, photos: Path) -> None:
+    files = [photos / colour / "000.jpg" for colour in ("red", "green", "blue")] * 2
+    alone = [rounded(client.predict([file])) for file in files]
+    with ThreadPoolExecutor(len(files)) as pool:
+        together = list(pool.map(lambda file: [rounded(client.predict([file])) for _ in range(8)], files))
+    assert together == [[answer] * 8 for answer in alone]
+
+
+def test_what_is_no_file_fails_alone(client: Client, photos: Path) -> None:
+    answers = client.predict([photos / "red" / "000.jpg", object()])  # type: ignore[list-item]
+    said = "expected a path or a file's bytes, got an object of type object"
+    assert [answer.error for answer in answers] == [None, said]
+    with pytest.raises(SightlineError, match="A server's address is text, got None"):
+        Client(None)  # type: ignore[arg-type]
 
 
 def test_requests_of_no_images_are_refused(client: Client) -> None:

@@ -50,6 +50,12 @@ def test_only_seeds_that_ended_in_both_are_compared() -> None:
     assert (found.low, found.verdict) == (None, "too few runs")
 
 
+def test_differences_that_coincide_have_no_interval() -> None:
+    found = paired_difference(runs(0.5, 0.75), runs(0.25, 0.5))
+    assert found is not None
+    assert (found.mean, found.low, found.verdict) == (0.25, None, "too few runs")
+
+
 def test_without_a_common_seed_there_is_no_difference() -> None:
     assert paired_difference(runs(0.5, first_seed=5), runs(0.5)) is None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from sightline import catalog
 from sightline.deps import require
-from sightline.errors import SightlineError, unknown_name
+from sightline.errors import SightlineError, check_whole, unknown_name
 from sightline.formats import Opened, Runner, find_format, open_exported
 
 if TYPE_CHECKING:  # the commands list the engines before anything else is imported
@@ -81,8 +81,9 @@ class Engine:
 
 def check_threads(threads: int) -> None:
     """Raise SightlineError unless that many can be asked for."""
-    if not 1 <= threads <= MOST_THREADS:
-        raise SightlineError(f"threads must be 1 to {MOST_THREADS:,}, got {threads:,}.")
+    check_whole(threads=threads)
+    if threads > MOST_THREADS:
+        raise SightlineError(f"threads must be at most {MOST_THREADS:,}, got {threads:,}.")
 
 
 def find_engine(name: str) -> Engine:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline import catalog, surgery
 from sightline import pretrained as published
-from sightline.errors import ModelError, unknown_name
+from sightline.errors import ModelError, check_whole, unknown_name
 from sightline.foreign_weights import Renaming, load_weights, read_state
 from sightline.preprocess import Preprocess
 
@@ -178,8 +178,7 @@ def fit_note(name: str, image_size: int) -> str:
 
 
 def _fitted(family: Family, variant: Variant, image_size: int) -> tuple[Any, str]:
-    if image_size < 1:
-        raise ModelError(f"The image size must be at least 1 pixel, got {image_size}.")
+    check_whole(error=ModelError, image_size=image_size)
     return (variant.config, "") if image_size == variant.image_size else family.fit(variant.config, image_size)
 
 
@@ -227,7 +226,7 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     Raises ModelError for an unknown name, a size the architecture can't take, a setting it doesn't have, or
     weights that can't be had or belong to another architecture.
     """
-    _check_counts(num_classes, in_channels)
+    check_whole(error=ModelError, num_classes=num_classes, in_channels=in_channels)
     family, variant = find_variant(name)
     found: published.Published | Path | None = None
     if pretrained is not None:
@@ -257,13 +256,6 @@ def create_model(  # noqa: PLR0913  the network's whole description, each part b
     if activation is not None:
         surgery.replace_activation(model, activation)
     return model
-
-
-def _check_counts(num_classes: int | None, in_channels: int) -> None:
-    if num_classes is not None and num_classes < 1:
-        raise ModelError(f"A network needs at least 1 class, got {num_classes}.")
-    if in_channels < 1:
-        raise ModelError(f"A network needs at least 1 input channel, got {in_channels}.")
 
 
 def _load(

@@ -15,6 +15,9 @@ from sightline.studies import Arm, Study
 from sightline.tuning.jobs import Job
 from sightline.tuning.runs import plan
 
+_NO_SPREAD = 1e-9
+"""Of accuracies: what only rounding tells apart."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunFigures:
@@ -42,7 +45,8 @@ class Difference:
 
     mean: float
     low: float | None
-    """None with fewer than two seeds in common: then nothing can be said."""
+    """None with fewer than two seeds in common, or where all differ by the same, as few images make them: then nothing
+    can be said."""
     high: float | None
 
     @property
@@ -161,11 +165,12 @@ def paired_difference(runs: Sequence[RunFigures], baseline: Sequence[RunFigures]
     if not differences:
         return None
     middle = mean(differences)
-    if len(differences) == 1:
+    spread = stdev(differences) if len(differences) > 1 else 0.0
+    if spread < _NO_SPREAD:
         return Difference(mean=middle, low=None, high=None)
     from scipy.stats import t
 
-    half = float(t.ppf(0.975, len(differences) - 1)) * stdev(differences) / sqrt(len(differences))
+    half = float(t.ppf(0.975, len(differences) - 1)) * spread / sqrt(len(differences))
     return Difference(mean=middle, low=middle - half, high=middle + half)
 
 
