@@ -94,7 +94,10 @@ def stored_recipe(folder: Path) -> Recipe:
     try:
         return from_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"There is no run in {str(folder)!r} that could be resumed: {error.strerror}.") from error
+        raise ModelError(
+            f"There is no run in {str(folder)!r} that could be resumed: {error.strerror}. One that was stopped before it "
+            "had read its images left nothing; begin it anew."
+        ) from error
 
 
 def unfinished_run(data: str | Path) -> Path:

@@ -37,7 +37,7 @@ from sightline.training.fitting import calibrate
 from sightline.training.freezing import Freezing
 from sightline.training.interruption import way_on
 from sightline.training.labels import build_loss
-from sightline.training.layers import check_layers, settle
+from sightline.training.layers import check_layers, idle, settle
 from sightline.training.order import training_order
 from sightline.training.probe import fit_head
 from sightline.training.progressive import check_growth
@@ -193,6 +193,8 @@ def _train(
     task = ClassificationTask(model, recipe, order.batches_per_epoch, build_loss(recipe.loss, table, splits.train))
     task.teacher = teacher_of(recipe, task.model, table.classes, device)
     task.num_labelled = pool.num_labelled if pool.num_unlabelled else None
+    for name in idle(model, recipe.train):
+        log.info(f"train.{name} changes nothing: {network.name} has no layer that it is about.")
     rounded = settle(model, recipe)
     if recipe.train.fake_quantize:
         log.info(f"Rounding as int8 would in {counted(rounded, 'layer')}.")

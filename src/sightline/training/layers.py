@@ -1,5 +1,6 @@
 """How the layers of a network that trains compute, as the recipe says."""
 
+from functools import partial
 from typing import Protocol
 
 from torch import nn
@@ -8,16 +9,16 @@ from sightline.checkpointing import checkpoint_activations
 from sightline.models import Classifier
 from sightline.recipe import Recipe
 from sightline.training.attention_gradients import differentiate_attention_in_float32
-from sightline.training.depthwise import differentiate_by_pieces
+from sightline.training.depthwise import differentiate_by_pieces, has_depthwise
 from sightline.training.fake_quantizing import fake_quantize
-from sightline.training.fused_attention import check_attention, fuse_attention
-from sightline.training.fused_norms import check_norms, fuse_norms
-from sightline.training.mixed_attention import mix_attention
+from sightline.training.fused_attention import check_attention, fuse_attention, has_attention
+from sightline.training.fused_norms import check_norms, fuse_norms, has_norms
+from sightline.training.mixed_attention import has_learned_bias, mix_attention
 from sightline.training.out_of_place import compute_out_of_place
-from sightline.training.packed_gradients import check_packing, pack_gradients
-from sightline.training.products import convolve_by_products
+from sightline.training.packed_gradients import check_packing, has_packable, pack_gradients
+from sightline.training.products import convolve_by_products, has_products
 from sightline.training.rectifying import rectify_by_integers
-from sightline.training.winograd import check_filtering, filter_minimally
+from sightline.training.winograd import check_filtering, filter_minimally, has_filterable
 
 
 class Chosen(Protocol):
@@ -74,6 +75,20 @@ def check_layers(chosen: Chosen) -> None:
         check_packing()
     if chosen.winograd:
         check_filtering()
+
+
+def idle(model: nn.Module, chosen: Chosen) -> list[str]:
+    """The settings that are on and find no layer in a network, which isn't settled yet."""
+    finds = {
+        "depthwise_float32": has_depthwise,
+        "matmul_convolutions": has_products,
+        "mixed_attention": has_learned_bias,
+        "fused_attention": partial(has_attention, precision=chosen.precision),
+        "fused_norms": partial(has_norms, precision=chosen.precision),
+        "packed_gradients": has_packable,
+        "winograd": has_filterable,
+    }
+    return [name for name, find in finds.items() if getattr(chosen, name) and not find(model)]
 
 
 def settle(model: Classifier, recipe: Recipe) -> int:
