@@ -136,8 +136,9 @@ def test_an_empty_line_after_a_request_does_not_end_it(port: int, app: App, phot
     batcher._model = model
 
 
-def test_a_head_that_is_too_long_is_refused(port: int) -> None:
-    answer = answer_to(port, b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000)
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"], ids=["begun", "whole"])
+def test_a_head_that_is_too_long_is_refused(port: int, end: bytes) -> None:
+    answer = answer_to(port, b"GET / HTTP/1.1\r\nx: " + b"x" * 70_000 + end)
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 

@@ -123,9 +123,10 @@ def _check_columns(file: Path, columns: Sequence[str]) -> None:
         and len(set(columns)) == len(columns)
     ):
         return
+    where = "" if file.suffix.lower() == ".parquet" else " in its first line, separated by commas"
     raise DataError(
         f"{str(file)!r} has the columns {listed(columns, 8) or 'of an empty file'}; expected are path,label or "
-        "path,label,split in its first line, separated by commas."
+        f"path,label,split{where}."
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 65_536
+_TOO_LONG = "The request's head is too long."
 
 _UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 _OF_A_BODY = frozenset({b"content-length", b"transfer-encoding"})
@@ -90,7 +91,7 @@ class Bounded(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response("The request's head is too long.")
+                self.send_400_response(_TOO_LONG)
 
     def on_message_begin(self) -> None:
         """The next request on this connection; most heads are whole at once and need no clock."""
@@ -106,6 +107,9 @@ class Bounded(HttpToolsProtocol):
         self._stop_clock()
         if self.parser and self.parser.should_upgrade() and not _OF_A_BODY.isdisjoint(name for name, _ in self.headers):
             self.send_400_response("A request with a body can't ask for another protocol.")
+            return
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+            self.send_400_response(_TOO_LONG)  # one that came at once was parsed before its bytes were counted
             return
         super().on_headers_complete()
 

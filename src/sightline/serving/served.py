@@ -204,7 +204,7 @@ def named_paths(models: tuple[str, ...]) -> dict[str, Path]:
         path = Path(location if separator and not Path(text).exists() else text)
         name = name if path != Path(text) else path.resolve().name
         if name in paths:
-            raise SightlineError(f"Two models would be called {name!r}. Name one of them, as in other={text}.")
+            raise SightlineError(f"Two models would be called {name!r}. Name one of them, as in other={path}.")
         if not name or "/" in name:
             raise SightlineError(f"A model can't be called {name!r}. Name it, as in photos={location or text}.")
         paths[name] = path
