@@ -95,8 +95,8 @@ def stored_recipe(folder: Path) -> Recipe:
         return from_yaml((folder / "recipe.yaml").read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(
-            f"There is no run in {str(folder)!r} that could be resumed: {error.strerror}. One that was stopped before it "
-            "had read its images left nothing; begin it anew."
+            f"There is no run in {str(folder)!r} that could be resumed: {error.strerror}. One that was stopped before "
+            "it had read its images left nothing; begin it anew."
         ) from error
 
 
