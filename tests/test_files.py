@@ -11,6 +11,7 @@ import pytest
 from sightline.errors import SightlineError
 from sightline.files import (
     ABANDONED,
+    cache_folder,
     claimed,
     expanded,
     is_claimed,
@@ -231,6 +232,15 @@ def test_what_a_kill_left_set_aside_is_deleted_a_day_later(tmp_path: Path) -> No
         os.utime(path, (time.time() - 2 * ABANDONED,) * 2, follow_symlinks=False)
     write_text(tmp_path / "a.txt", "a")
     assert sorted(os.listdir(tmp_path)) == [young.name, "a.txt", "mine"]
+
+
+def test_the_cache_is_where_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SIGHTLINE_CACHE")
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert cache_folder() == Path("/caches/sightline")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path("/home/me/.cache/sightline")
 
 
 def test_a_cache_keeps_what_was_touched_last(tmp_path: Path) -> None:

@@ -174,3 +174,15 @@ def test_probabilities_next_to_nothing_keep_their_digits(folder: ModelFolder) ->
     logits = np.array([[-700.0, -40.0, -1.0], [0.0, 1.0, 1e4]], dtype=np.float32)
     expected = torch.from_numpy(logits).double().sigmoid()
     assert spec.probabilities_of(logits) == pytest.approx(expected.numpy(), rel=1e-12, abs=0)
+
+
+def test_tensors_have_the_probabilities_of_arrays(folder: ModelFolder) -> None:
+    thresholds = Thresholds(values=(0.5,) * 3, fitted_on="nothing")
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    for spec in (folder.spec, replace(folder.spec, task="multi_label", thresholds=thresholds)):
+        assert spec.probabilities(logits).numpy() == pytest.approx(spec.probabilities_of(logits.numpy()), rel=1e-5)
+
+
+def test_enormous_logits_have_probabilities_too(folder: ModelFolder) -> None:
+    logits = np.array([[1e5, 0.0, -1e5]], dtype=np.float32)
+    assert folder.spec.probabilities_of(logits).tolist() == [[1.0, 0.0, 0.0]]

@@ -179,17 +179,18 @@ def test_weights_of_another_architecture_of_timm_s_are_refused_though_they_would
         pretrained.find(source, name=name, timm_name=name.removeprefix("timm/"))
 
 
-@pytest.mark.parametrize("name", [name for name, (_, variant) in variants().items() if variant.timm])
-def test_timms_other_names_of_an_architecture_are_of_its_very_layers(name: str) -> None:
-    def layers(architecture: str) -> list[tuple[object, ...]]:
+@pytest.mark.parametrize("architecture", pretrained.SAME_NETWORK)
+def test_timms_other_names_of_an_architecture_are_of_its_very_layers(architecture: str) -> None:
+    def layers(timm_name: str) -> list[tuple[object, ...]]:
         with torch.device("meta"):
-            modules = dict(timm.create_model(architecture).named_modules())
+            modules = dict(timm.create_model(timm_name).named_modules())
         return [
             (at, type(layer), getattr(layer, "eps", 0), getattr(layer, "scale", 0)) for at, layer in modules.items()
         ]
 
-    architecture = variants()[name][1].timm
-    for other in pretrained.SAME_NETWORK.get(architecture, ()):
+    [name] = [name for name, (_, variant) in variants().items() if variant.timm == architecture]
+    assert pretrained.SAME_NETWORK[architecture]
+    for other in pretrained.SAME_NETWORK[architecture]:
         assert layers(other) == layers(architecture)
         tagged = timm.list_pretrained(f"{other}.*")[0]
         assert pretrained.find(f"timm:{tagged}", name=name, timm_name=architecture).source == f"timm:{tagged}"

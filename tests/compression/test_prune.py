@@ -263,6 +263,13 @@ def test_an_unreadable_image_of_other_data_is_left_out_where_a_step_that_trains_
     assert code == 0, said
 
 
+def test_each_of_several_cuts_goes_its_part_of_the_way(parent: ModelFolder, tmp_path: Path) -> None:
+    Prune(share=0.6, steps=2, epochs=0).apply(parent, find_images(parent, None), tmp_path)
+    first, second = (macs(ModelFolder.read(tmp_path / name)) / macs(parent) for name in ("cut-1", "cut-2"))
+    assert 0.75 < first <= 0.8
+    assert 0.55 < second <= 0.6
+
+
 def test_an_out_that_holds_something_else_is_refused(parent: ModelFolder, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path, tmp_path / "file"):

@@ -49,6 +49,18 @@ def test_the_sample_is_of_training_images_alone_with_every_class_in_its_share(pa
     assert counts.tolist() == [4, 4, 4]
 
 
+def test_int8_is_calibrated_on_that_sample(
+    parent: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = find_images(parent, None)
+    read: list[int] = []
+    batch = quantizing.Pixels.batch
+    monkeypatch.setattr(quantizing.Pixels, "batch", lambda self, rows: read.extend(rows.tolist()) or batch(self, rows))
+    monkeypatch.setattr("sightline.quantization.onnx.quantize", lambda _: {})
+    Quantize(engine="onnx", num_images=12)._quantise(parent, parent, images, tmp_path, tmp_path)
+    assert read == images.sample(12).tolist()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_the_int8_folder_is_smaller_opens_and_states_its_parity_in_accuracy(
@@ -103,7 +115,8 @@ def test_a_loss_beyond_the_bound_is_refused_and_leaves_nothing(
 ) -> None:
     from sightline.compression import quantize
 
-    def answers(folder: object, *_: object) -> tuple[object, dict[str, object]]:
+    def answers(folder: object, images: object, split: str, device: str) -> tuple[object, dict[str, object]]:
+        assert split == "val"
         return np.ones(10, np.bool_) if isinstance(folder, ModelFolder) else np.arange(10) > 3, {}
 
     def quantise(

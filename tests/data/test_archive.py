@@ -162,6 +162,16 @@ def test_a_member_that_claims_to_be_huge_is_not_unpacked(tmp_path: Path) -> None
         scan(file).source.read("cat/1.png")
 
 
+def test_members_with_an_extra_field_are_read(tmp_path: Path) -> None:
+    """Times, for one, which Linux's and macOS's `zip` write into each member's header."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number, name in enumerate(NAMES):
+            entry = zipfile.ZipInfo(name)
+            entry.extra = b"UT\x05\x00\x01" + bytes(4)
+            archive.writestr(entry, encoded(picture(number, (8, 8))))
+    assert scan(tmp_path / "a.zip").source.read(NAMES[1]) == encoded(picture(1, (8, 8)))
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     file = write_zip(tmp_path / "a.zip", NAMES)
     content = bytearray(file.read_bytes())

@@ -33,6 +33,10 @@ def test_clean_data_have_no_problems() -> None:
     assert (findings.modes, findings.formats) == ({"RGB": 8}, {"PNG": 8})
 
 
+def test_the_imbalance_is_the_largest_class_for_one_of_the_smallest() -> None:
+    assert audited(clean() | {f"a/more{n}.png": encoded(picture(90 + n)) for n in range(2)}).imbalance == 1.5
+
+
 def test_unreadable_files_are_listed_with_split_and_reason() -> None:
     files = clean() | {"a/bad.jpg": encoded(picture(99), "JPEG")[:200], "b/empty.png": b""}
     splits: dict[str, Split] = {path: "test" if path == "a/bad.jpg" else "train" for path in files}
@@ -43,6 +47,14 @@ def test_unreadable_files_are_listed_with_split_and_reason() -> None:
     ]
     assert findings.unreadable[1].reason == "the file is empty"
     assert "2 images can't be read." in findings.problems()
+
+
+def test_a_class_that_a_held_out_split_lacks_is_a_problem() -> None:
+    splits: dict[str, Split] = dict.fromkeys(clean(), "train")
+    splits |= {"a/0.png": "val", "a/1.png": "test", "b/0.png": "test"}
+    findings = audited(clean(), splits)
+    assert findings.uncovered == {"val": ["b"]}
+    assert findings.problems() == ("val has no image of 1 class: 'b'.",)
 
 
 def test_copies_are_grouped_and_copies_with_several_labels_are_a_conflict() -> None:

@@ -94,6 +94,17 @@ def test_a_long_run_saves_what_it_has_filled_before_it_ends(monkeypatch: pytest.
             other.rows(numbers(3, 1), never)
 
 
+def test_rows_filled_after_a_save_are_saved_too() -> None:
+    with open_store() as store:
+        assert store is not None
+        store.rows(numbers(1), picture)
+        store.save()
+        store.rows(numbers(2), picture)
+    with open_store() as store:
+        assert store is not None
+        assert store.rows(numbers(1, 2), never)[:, 0, 0, 0].tolist() == [1, 2]
+
+
 def test_two_users_of_one_table_keep_each_other_s_rows() -> None:
     with open_store() as first, open_store() as second:
         assert first is not None

@@ -18,7 +18,9 @@ def order(
 
 
 def test_a_batch_holds_each_of_its_images_that_often() -> None:
-    for part in order(3):
+    parts = list(order(3))
+    assert parts
+    for part in parts:
         counts = Counter(sample % APPEARANCE for sample in part)
         assert set(counts.values()) == {3}
         assert len(part) <= 6

@@ -12,7 +12,7 @@ from sightline.errors import DataError, ModelError
 from sightline.evaluation.calibration import fit_binary_temperature
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.multilabel import MultiLabelEvaluation, evaluate_labels
-from sightline.evaluation.ranking import average_precision, percentile_interval
+from sightline.evaluation.ranking import average_precision, mean_average_precision, percentile_interval
 from sightline.evaluation.text import label_report
 from sightline.evaluation.thresholds import fit_thresholds
 
@@ -37,6 +37,13 @@ def test_average_precision_is_scikit_learn_s_with_equal_scores_too(seed: int) ->
     for k in range(4):
         expected = metrics.average_precision_score(targets[:, k], logits[:, k])
         assert average_precision(logits[:, k], targets[:, k])[0] == pytest.approx(expected)
+
+
+def test_the_mean_average_precision_of_an_epoch_is_scikit_learn_s_over_the_classes_that_have_images() -> None:
+    logits, targets = data()
+    targets[:, 3] = 0
+    expected = metrics.average_precision_score(targets[:, :3], logits[:, :3])
+    assert mean_average_precision(logits, targets) == pytest.approx(expected)
 
 
 def test_an_image_drawn_twice_counts_as_two_images() -> None:

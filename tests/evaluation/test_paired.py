@@ -75,6 +75,7 @@ def test_a_comparison_prints_in_points() -> None:
     assert str(test) == "+8.0 points (-1.0 to +15.5), p = 0.039"
 
 
-def test_unequal_lengths_are_refused() -> None:
+@pytest.mark.parametrize(("first", "second"), [(3, 4), (0, 0)])
+def test_unequal_lengths_and_no_images_are_refused(first: int, second: int) -> None:
     with pytest.raises(ValueError, match="equally long"):
-        compare_paired(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
+        compare_paired(np.ones(first, dtype=bool), np.ones(second, dtype=bool))

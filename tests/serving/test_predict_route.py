@@ -68,6 +68,8 @@ def test_top_k_and_probabilities_are_options_in_every_encoding(client: TestClien
     [
         ("top_k=0", "top_k must be a whole number of at least 1, got '0'"),
         ("top_k=x", "top_k must be a whole number"),
+        ("top_k=%C2%B2", "top_k must be a whole number of at least 1, got '²'"),
+        ("top_k=99999999999999999999", "top_k must be a whole number"),
         ("probabilities=maybe", "probabilities must be true or false, got 'maybe'"),
         ("topk=3", "Unknown option 'topk'. Did you mean 'top_k'? /openapi.json lists them all."),
     ],

@@ -155,8 +155,10 @@ def kill_step(patch: pytest.MonkeyPatch, call: int) -> None:
         ("model.name=resnet32", "--set model.name=resnet20"),
         ("model.norm=null", "--set model.norm=group"),
         ("model.activation=relu", "--set model.activation=prelu"),
+        ("model.width=2", "--set model.width=null"),
         ("data.image_size=17", "--set data.image_size=16"),
         ("data.interpolation=bicubic", "--set data.interpolation=bilinear"),
+        ("data.std=[0.5, 0.5, 0.5]", "--set 'data.std=[0.229, 0.224, 0.225]'"),
         ("data.mean=[0.5, 0.5, 0.5]", "--set 'data.mean=[0.485, 0.456, 0.406]'"),
     ],
 )

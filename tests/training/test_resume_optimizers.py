@@ -83,11 +83,18 @@ def rates(folder: ModelFolder) -> list[str]:
     return [line.split(",")[column] for line in lines[1:]]
 
 
-def test_plateau_lowers_the_rate_in_the_run_and_not_only_on_paper(data: Path, tmp_path: Path) -> None:
+def test_plateau_lowers_the_rate_in_the_run_and_not_only_on_paper_and_a_kill_leaves_it_lowered(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = override(Recipe(), [*SETTINGS, *CASES["plateau"], "optim.lr=1", "optim.name=sgd", "epochs=5"])
-    found = [float(rate) for rate in rates(train(recipe, data, out=tmp_path / "run"))]
+    whole = train(recipe, data, out=tmp_path / "whole")
+    found = [float(rate) for rate in rates(whole)]
     assert found[0] == 1
     assert found[-1] < 1
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_in(patch, ClassificationTask, "training_step", 23)  # within the last epoch
+        train(recipe, data, out=tmp_path / "run")
+    assert resume(data, out=tmp_path / "run").spec.weights_sha256 == whole.spec.weights_sha256
 
 
 def test_schedule_free_gives_its_averaged_weights_and_trains_others(data: Path, tmp_path: Path) -> None:

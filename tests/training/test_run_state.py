@@ -175,13 +175,27 @@ def test_a_run_that_is_out_of_time_ends_with_a_model_folder_and_says_so(
 
 
 def test_time_spent_before_a_kill_counts(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = override(RECIPE, ["train.max_hours=1"])
+    recipe, last = override(RECIPE, ["train.max_hours=1"]), tmp_path / "run" / "checkpoints" / "last.pt"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at_step(patch, 6)
-        monkeypatch.setattr(Clock, "seconds", property(lambda _: 3599.0))
+        patch.setattr(Clock, "seconds", property(lambda _: 3599.999999))
         train(recipe, data, out=tmp_path / "run")
-    monkeypatch.undo()
-    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.pt").journal["seconds"] == 3599.0
+    assert load_checkpoint(last).journal["seconds"] == 3599.999999
+    resume(data, out=tmp_path / "run", measure=())
+    assert load_checkpoint(last).journal["stopped"] == "max_hours"
+
+
+@pytest.mark.parametrize(("minutes", "often"), [(1, True), (30, False)])
+def test_checkpoints_come_every_so_many_minutes_beside_those_of_the_epochs_ends(
+    minutes: int, often: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[float] = []  # by a clock that goes on by half a minute whenever it is asked
+    saved: list[Path] = []
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: passed.append(30.0) or sum(passed)))
+    monkeypatch.setattr(run_module, "save_checkpoint", lambda path, _: saved.append(path))
+    settings = ["epochs=2", "optim.accumulate=1", f"train.checkpoint_minutes={minutes}"]
+    train(override(RECIPE, settings), data, out=tmp_path / "run", measure=())
+    assert (len(saved) > 2) == often
 
 
 def test_an_epoch_s_seconds_are_those_of_its_steps(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

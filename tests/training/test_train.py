@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ from making import make_photos
 from PIL import Image
 from torch import Tensor
 
+from sightline.augmentations import Batch, augment
 from sightline.data.loader import Batches, explained_failures
 from sightline.errors import DataError, ModelError, RecipeError, SightlineError
 from sightline.evaluation import evaluate, read_evaluation
+from sightline.evaluation.metrics import Evaluation
 from sightline.model_folder import ModelFolder
 from sightline.models import create_model
 from sightline.recipe import Recipe
@@ -205,6 +208,42 @@ def test_the_last_weights_are_kept_where_that_is_asked_for(data: Path, tmp_path:
     evaluation = read_evaluation(last, "val")
     assert evaluation is not None
     assert evaluation.uncalibrated.log_loss == pytest.approx(float(rows(last.path)[-1]["val_loss"]), rel=1e-4)
+
+
+def test_the_log_s_figures_are_those_of_the_epoch_s_images(data: Path, tmp_path: Path) -> None:
+    """At a rate of nothing, without augmentation or batch norm, training sees what evaluation sees."""
+    settings = ["epochs=1", "batch_size=10", "optim.lr=1e-12", "model.norm=group", "augment=[]", "data.resize=16"]
+    still = train(override(RECIPE, settings), data, out=tmp_path / "run", measure=())
+    [row] = rows(still.path)
+    found = evaluate(still.path, split="train", num_workers=0)
+    assert isinstance(found, Evaluation)
+    assert float(row["train_loss"]) == pytest.approx(found.uncalibrated.log_loss, rel=1e-4)
+    assert float(row["train_accuracy"]) == pytest.approx(found.accuracy.value)
+
+
+def test_each_step_draws_anew_in_the_network_and_each_epoch_in_the_augmentation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, epochs = list[float](), list[int]()
+
+    def watched(*arguments: Any) -> Batch:
+        drawn.append(torch.rand(()).item())  # what dropout would take its mask from
+        epochs.append(arguments[2].epoch)
+        return augment(*arguments)
+
+    monkeypatch.setattr("sightline.training.task.augment", watched)
+    train(override(RECIPE, ["epochs=2"]), data, out=tmp_path / "run", measure=())
+    assert len(set(drawn)) == 12
+    assert epochs == [0] * 6 + [1] * 6
+
+
+def test_another_geometry_reads_no_pixels_of_the_last(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    for number, setting in enumerate(("interpolation=bilinear", "interpolation=bicubic", "image_size=15"), 1):
+        train(override(RECIPE, ["epochs=1", f"data.{setting}"]), data, out=tmp_path / setting, measure=())
+        assert len(list((tmp_path / "cache" / "packed").iterdir())) == number
 
 
 def test_validation_looks_every_so_often_and_always_at_the_end(data: Path, tmp_path: Path) -> None:

@@ -36,11 +36,11 @@ def test_a_figure_that_is_no_number_is_left_out_of_a_curve(tmp_path: Path) -> No
 def test_a_linear_probe_which_has_no_epochs_is_collected_with_all_its_seconds(tmp_path: Path) -> None:
     study = Study(question="?", recipe=Recipe(), factors=(factor_of("data.max_train_images=50,100"),), repeats=1)
     first, _ = plan(study, tmp_path)
-    figures = {split: {"accuracy": {"value": 0.5}} for split in ("val", "train")}
+    figures = {split: {"accuracy": {"value": value}} for split, value in (("val", 0.5), ("train", 0.75))}
     make_folder(first.folder).with_figures(figures)
     write_json(first.measured, {"memory": 1, "memory_of_the_device": 0, "seconds_of_the_last_part": 3.5})
     [found] = collect(study, tmp_path, "photos", 1).arms[0].runs
-    assert (found.seconds, found.curve, found.val) == (3.5, [], 0.5)
+    assert (found.seconds, found.curve, found.val, found.train) == (3.5, [], 0.5, 0.75)
 
 
 def test_only_seeds_that_ended_in_both_are_compared() -> None:
