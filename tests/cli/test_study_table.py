@@ -41,7 +41,7 @@ def results(plan: Study, *runs: list[RunFigures]) -> StudyResult:
     ("baseline", "code", "words"),
     [
         ([], 1, ["failed: seed 0: no memory", "no baseline", "no baseline"]),
-        ([run(0, 0.4), run(1, 0.5)], 0, ["baseline", "+15.0 (+15.0 to +15.0)", "+5.0 points"]),
+        ([run(0, 0.4), run(1, 0.5)], 0, ["baseline", "+16.0 (+3.3 to +28.7)", "+5.0 points"]),
     ],
 )
 def test_the_first_arm_alone_is_called_the_baseline(
@@ -53,7 +53,7 @@ def test_the_first_arm_alone_is_called_the_baseline(
     run_cli: Callable[..., tuple[int, str, str]],
 ) -> None:
     def study(plan: Study, _data: str, *, out: Path, **_: object) -> StudyResult:
-        found = results(plan, baseline, [run(0, 0.55), run(1, 0.65)], [run(0, 0.45)])
+        found = results(plan, baseline, [run(0, 0.55), run(1, 0.67)], [run(0, 0.45)])
         write_json(out / "study.json", found.to_json())
         return found
 
