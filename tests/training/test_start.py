@@ -40,12 +40,13 @@ def test_weights_that_do_not_exist_are_found_before_any_image_is_read(name: str,
         train(override(Recipe(), [*SETTINGS, f"model.pretrained={name}"]), tmp_path / "photos", out=tmp_path / "run")
 
 
+@pytest.mark.parametrize("other", ["data.mean=[0, 0, 0]", "data.std=[1, 1, 1]"])
 @pytest.mark.parametrize("source", ["torchvision:IMAGENET1K_V1", "timm:a1_in1k"])
 def test_published_weights_with_another_preprocessing_are_refused_with_the_settings_they_need(
-    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sightline.pretrained.fetch", lambda published: published.path)
-    settings = ["model.name=resnet18", f"model.pretrained={source}", "data.mean=[0, 0, 0]"]
+    settings = ["model.name=resnet18", f"model.pretrained={source}", other]
     with pytest.raises(RecipeError, match=r"Pass --set 'data\.mean=\[0\.485, 0\.456, 0\.406\]' --set 'data\.std="):
         train(override(Recipe(), settings), tmp_path / "photos", out=tmp_path / "run")
 
