@@ -30,7 +30,7 @@ class _Prepared:
     truth: NDArray[np.int64]
     """(N,) class numbers; with several labels an image (N, K), 0 or 1."""
     digests: list[str]
-    """Relative to their data."""
+    """Of their bytes (`ImageFacts.digest`)."""
     said: str
     """Which they are, in words."""
 

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sightline.data.loader import Batches, explained_failures
 from sightline.devices import pick_device
+from sightline.engines import Settings
+from sightline.engines.torch import load
 from sightline.model_folder import ModelFolder
 from sightline.prediction import Predictor, collect_logits
 from sightline.progress import track
@@ -23,9 +25,8 @@ def answers(folder: "Folder", batches: Batches, *, device: str, tta: "TestTimeAu
     """
     if isinstance(folder, ModelFolder):
         chosen = pick_device(device)
-        model = folder.model().to(chosen)
-        if chosen.type == "cpu":  # convolutions are up to half again as fast there, the others no slower: docs/log.md
-            model.to(memory_format=torch.channels_last)
+        # On a CPU convolutions are up to 1.6 times as fast with the channel last, the others no slower: docs/log.md.
+        model = load(folder, Settings(device=device), channels_last=chosen.type == "cpu")
         return collect_logits(model, batches, folder.spec.preprocess, device=chosen, tta=tta)
     predictor = Predictor(folder, device=device, tta=tta, batch_size=batches.batch_size)
     total = sum(len(part) for part in batches.order)
